@@ -1,0 +1,39 @@
+/** What a device model is to the machine that runs it. Adding a device: a folder beside this file and a line in `kinds.ts`. */
+import type { FunctionDefinition } from '../pci/definition.ts';
+import type { Clock, DmaPort, InterruptLine, JobQueue } from '../pci/ports.ts';
+import type { RegisterBlock, RegisterHandler } from '../pci/registers.ts';
+import type { Trace } from '../trace/trace.ts';
+
+/** All that an endpoint knows of the world. */
+export interface EndpointPorts {
+  /** Its name in events and logs, e.g. `edu0`. */
+  readonly name: string;
+  readonly dma: DmaPort;
+  readonly line: InterruptLine;
+  readonly clock: Clock;
+  readonly jobs: JobQueue;
+  readonly trace: Trace;
+}
+
+/** One running device. */
+export interface Endpoint {
+  /** By BAR index. Handlers never touch guest memory: a doorbell pushes a job. */
+  readonly bars: ReadonlyMap<number, RegisterHandler>;
+  /** Function-level reset: back to reset values, nothing pending; jobs queued earlier must find out and do nothing. */
+  reset(): void;
+}
+
+/** Options as given on the command line or in a machine description. */
+export type EndpointOptions = Readonly<Record<string, string | number | boolean>>;
+
+/** A kind of device, by which a description asks for it. */
+export interface EndpointKind {
+  readonly kind: string;
+  readonly about: string;
+  /** Option name to what it means, for `--help` and error messages. */
+  readonly options: Readonly<Record<string, string>>;
+  readonly registers: readonly RegisterBlock[];
+  /** Throws an Error that says what to do on an option that does not exist or a value out of range. */
+  define(options: EndpointOptions): FunctionDefinition;
+  create(ports: EndpointPorts, options: EndpointOptions): Endpoint;
+}

@@ -1,0 +1,52 @@
+/**
+ * Guest-physical memory as the rest of the house sees it. An address is a page-frame number (GPA >> 12, a non-negative
+ * int32: 8 TiB) and an offset into that page, so that no BigInt and no double is on the way.
+ */
+
+export const FRAME_SHIFT = 12;
+export const FRAME_BYTES = 4096;
+/** A window spans 1 GiB: `frame >>> WINDOW_FRAME_SHIFT` is its index, `frame & WINDOW_FRAME_MASK` the page within. */
+export const WINDOW_FRAME_SHIFT = 18;
+export const WINDOW_FRAME_MASK = 0x3ffff;
+
+export const MemoryStatus = {
+  ok: 0,
+  /** No DMA region covers (all of) the range. */
+  unmapped: 1,
+  /** The region is there but does not allow this access. */
+  denied: 2,
+  /** The memory is reached by messages and the client refused, answered wrongly or went away. */
+  failed: 3,
+} as const;
+export type MemoryStatus = (typeof MemoryStatus)[keyof typeof MemoryStatus];
+
+/** Two views over the same gibibyte. Both stay valid for good: what is unmapped reads as zero. */
+export interface MemoryWindow {
+  readonly bytes: Uint8Array;
+  /** Little-endian 32-bit words, signed so that they stay small integers. */
+  readonly words: Int32Array;
+}
+
+export interface GuestMemory {
+  /**
+   * Directly readable windows, by `frame >>> 18`. Where no region is mapped, and where memory is reached by other means than
+   * mapping, they read as zero (or are missing): a reader that finds zero, or no window, must ask `load64` or `read` before it
+   * believes it. Never written through except by `write` and `store32`.
+   */
+  readonly windows: readonly (MemoryWindow | undefined)[];
+
+  /** Grows with every change of the regions; whoever remembers anything derived from them compares it. */
+  readonly generation: number;
+
+  /** Physically contiguous guest memory from (frame, offset) to `target[at, at + length)`; may cross pages. */
+  read(frame: number, offset: number, target: Uint8Array, at: number, length: number): MemoryStatus;
+  write(frame: number, offset: number, source: Uint8Array, at: number, length: number): MemoryStatus;
+
+  /** The naturally aligned 64-bit word there, into `low` and `high`. */
+  load64(frame: number, offset: number): MemoryStatus;
+  /** The result of the last successful `load64`, as int32. */
+  readonly low: number;
+  readonly high: number;
+  /** A naturally aligned 32-bit word, stored in one piece and visible to the guest in order (status writes). */
+  store32(frame: number, offset: number, value: number): MemoryStatus;
+}

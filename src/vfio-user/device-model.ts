@@ -1,0 +1,90 @@
+/**
+ * The seam between the protocol and what it carries: a server drives one `DeviceModel`, which knows nothing of sockets,
+ * and hands it a `ClientPort` for as long as a client is connected.
+ */
+
+/** Linux errno values a device model may answer with; zero is success. */
+export const Errno = {
+  ok: 0,
+  EIO: 5,
+  E2BIG: 7,
+  ENOMEM: 12,
+  EFAULT: 14,
+  EEXIST: 17,
+  ENODEV: 19,
+  EINVAL: 22,
+  ENOTSUP: 95,
+} as const;
+
+/** vfio-user `VFIO_USER_DEVICE_GET_REGION_INFO`: zero size means the region does not exist. */
+export interface RegionDescription {
+  readonly size: number;
+  readonly readable: boolean;
+  readonly writable: boolean;
+}
+
+/** vfio-user `VFIO_USER_DEVICE_GET_IRQ_INFO`; zero count means the index does not exist. */
+export interface InterruptDescription {
+  readonly count: number;
+  readonly eventfd: boolean;
+  readonly maskable: boolean;
+  readonly automasked: boolean;
+  readonly noresize: boolean;
+}
+
+/** What a connected client offers to the device model. Every call is a no-op (or fails) after the client has gone. */
+export interface ClientPort {
+  /** Signals the eventfd that the client set for this vector. False where none is set or the vector is masked. */
+  trigger(index: number, vector: number): boolean;
+  /** True where the client has set a trigger for this vector. */
+  isArmed(index: number, vector: number): boolean;
+  /**
+   * VFIO_USER_DMA_READ / VFIO_USER_DMA_WRITE to the client; waits for the reply while the device loop goes on serving messages.
+   * The address is `frame << 12 | offset`. Returns an errno, zero on success, ENODEV where the client is gone.
+   */
+  dmaRead(frame: number, offset: number, target: Uint8Array, at: number, length: number): number;
+  dmaWrite(frame: number, offset: number, source: Uint8Array, at: number, length: number): number;
+}
+
+/** A DMA region as the client announced it. The receiver of `map` owns `descriptor` from the call on, also when it fails. */
+export interface DmaRegion {
+  readonly address: bigint;
+  readonly size: bigint;
+  readonly readable: boolean;
+  readonly writable: boolean;
+  /** -1 where the memory is reached by messages only. */
+  readonly descriptor: number;
+  /** Where the region starts in the file behind `descriptor`. */
+  readonly offset: bigint;
+}
+
+/** Where the server puts the DMA regions of its client; calls return an errno, zero on success. */
+export interface DmaRegions {
+  map(region: DmaRegion): number;
+  /** Exactly one region that was mapped with this address and size. */
+  unmap(address: bigint, size: bigint): number;
+  /** Every region; also called when the client goes away. */
+  unmapAll(): void;
+}
+
+export interface DeviceModel {
+  /** Nine regions: BAR0-5, ROM, configuration space, VGA (linux/vfio.h, VFIO_PCI_*_REGION_INDEX). */
+  readonly regions: readonly RegionDescription[];
+  /** Five interrupt indexes: INTx, MSI, MSI-X, ERR, REQ (linux/vfio.h, VFIO_PCI_*_IRQ_INDEX). */
+  readonly interrupts: readonly InterruptDescription[];
+  readonly dma: DmaRegions;
+  /**
+   * Region access of any length, already checked to lie within the region and to be allowed by its flags. Returns an errno.
+   * Never touches guest memory and never waits.
+   */
+  read(region: number, offset: number, target: Uint8Array, at: number, length: number): number;
+  write(region: number, offset: number, source: Uint8Array, at: number, length: number): number;
+  /** The client unmasked this vector of an automasked interrupt: trigger it again if it is still asserted. */
+  unmasked(index: number, vector: number): void;
+  /** The set of armed vectors of this index changed. */
+  armed(index: number): void;
+  /** VFIO_USER_DEVICE_RESET. */
+  reset(): void;
+  connected(client: ClientPort): void;
+  disconnected(): void;
+}
