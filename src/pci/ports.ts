@@ -46,3 +46,9 @@ export interface JobQueue {
   /** Queues `job`; a job may touch guest memory and so may take as long as a message to the client takes. */
   push(job: () => void): void;
 }
+
+/** Interrupt messages that a function sends itself, as memory writes (an IOMMU's own events). Called from jobs only. */
+export interface InterruptMessages {
+  /** Writes the 32-bit `data` at the address; false where nothing took it. */
+  send(high: number, low: number, data: number): boolean;
+}

@@ -169,7 +169,7 @@ export class RegisterFile {
   private lay(register: Register): void {
     const first = register.offset >>> 2;
     for (let word = 0; word < register.bytes >>> 2; word++) {
-      if (this.owners[first + word]) throw new Error(`${register.name} overlaps ${this.owners[first + word].name}`);
+      if (this.owners[first + word]) throw new Error(`${register.name} overlaps ${this.owners[first + word]?.name}`);
       this.owners[first + word] = register;
     }
     for (const field of register.fields) this.layField(first, field);
