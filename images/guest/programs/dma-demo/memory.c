@@ -1,0 +1,249 @@
+#define _GNU_SOURCE
+#include "memory.h"
+
+#include "edu.h"
+#include "report.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* Tries to find an IOVA that differs from the physical address; each try moves on by the buffer's size. */
+#define MAX_IOVA_TRIES 16
+/* A scattered buffer takes every second page of a pool, last one first. */
+#define POOL_FACTOR 2
+
+/* Documentation/admin-guide/mm/pagemap.rst */
+#define PAGEMAP_PRESENT (1ull << 63)
+#define PAGEMAP_FRAME ((1ull << 55) - 1)
+
+static bool lock_pages(struct dma_buffer *buffer)
+{
+	if (mlock(buffer->memory, buffer->size) < 0)
+		return failed_errno("mlock of %zu bytes", buffer->size);
+	memset(buffer->memory, 0, buffer->size);
+	return true;
+}
+
+static uint8_t *map_anonymous(size_t size, int flags)
+{
+	uint8_t *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+
+	return memory == MAP_FAILED ? NULL : memory;
+}
+
+bool buffer_allocate(struct dma_buffer *buffer, size_t size)
+{
+	memset(buffer, 0, sizeof(*buffer));
+	buffer->memory = map_anonymous(size, 0);
+	if (!buffer->memory)
+		return failed_errno("cannot allocate %zu bytes", size);
+	buffer->size = size;
+	return lock_pages(buffer);
+}
+
+bool buffer_allocate_scattered(struct dma_buffer *buffer, size_t size)
+{
+	size_t pages = size / SMALL_PAGE, pool_size = size * POOL_FACTOR;
+	uint64_t addresses[pages];
+	uint8_t *pool;
+
+	memset(buffer, 0, sizeof(*buffer));
+	pool = map_anonymous(pool_size, 0);
+	if (!pool)
+		return failed_errno("cannot allocate %zu bytes", pool_size);
+	/* A huge page under the pool would be split when its parts move: ask for small ones at once. Kernels without
+	 * transparent huge pages refuse, and have nothing to refuse. */
+	madvise(pool, pool_size, MADV_NOHUGEPAGE);
+	memset(pool, 0, pool_size);
+
+	buffer->memory = map_anonymous(size, 0);
+	if (!buffer->memory) {
+		munmap(pool, pool_size);
+		return failed_errno("cannot allocate %zu bytes", size);
+	}
+	buffer->size = size;
+	for (size_t i = 0; i < pages; i++) {
+		void *from = pool + (pages - 1 - i) * POOL_FACTOR * SMALL_PAGE;
+		void *to = buffer->memory + i * SMALL_PAGE;
+
+		if (mremap(from, SMALL_PAGE, SMALL_PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED) {
+			munmap(pool, pool_size);
+			return failed_errno("cannot move page %zu of a scattered buffer", i);
+		}
+	}
+	munmap(pool, pool_size);
+	if (!lock_pages(buffer) || !buffer_physical(buffer, addresses))
+		return false;
+	for (size_t i = 1; i < pages; i++) {
+		if (addresses[i] == addresses[i - 1] + SMALL_PAGE)
+			return failed("expected scattered pages, seen pages %zu and %zu side by side at 0x%llx", i - 1,
+				      i, (unsigned long long)addresses[i - 1]);
+	}
+	return true;
+}
+
+static bool reserve_large_page(void)
+{
+	static const char path[] = "/proc/sys/vm/nr_hugepages";
+	unsigned long count = 0;
+	FILE *file = fopen(path, "r+");
+	bool done;
+
+	if (!file)
+		return failed_errno("cannot open %s", path);
+	done = fscanf(file, "%lu", &count) == 1 && fseek(file, 0, SEEK_SET) == 0 &&
+	       fprintf(file, "%lu\n", count + 1) > 0;
+	if (fclose(file) != 0 || !done)
+		return failed_errno("cannot reserve a huge page through %s", path);
+	return true;
+}
+
+bool buffer_allocate_large(struct dma_buffer *buffer)
+{
+	memset(buffer, 0, sizeof(*buffer));
+	buffer->memory = map_anonymous(LARGE_PAGE, MAP_HUGETLB);
+	if (!buffer->memory) {
+		if (!reserve_large_page())
+			return false;
+		buffer->memory = map_anonymous(LARGE_PAGE, MAP_HUGETLB);
+	}
+	if (!buffer->memory)
+		return failed_errno("no 2 MiB huge page to be had (see HugePages_Free in /proc/meminfo)");
+	buffer->size = LARGE_PAGE;
+	return lock_pages(buffer);
+}
+
+void buffer_free(struct dma_buffer *buffer)
+{
+	if (buffer->memory)
+		munmap(buffer->memory, buffer->size);
+	memset(buffer, 0, sizeof(*buffer));
+}
+
+bool buffer_physical(const struct dma_buffer *buffer, uint64_t *addresses)
+{
+	size_t pages = buffer->size / SMALL_PAGE, bytes = pages * sizeof(uint64_t);
+	off_t offset = (off_t)((uintptr_t)buffer->memory / SMALL_PAGE * sizeof(uint64_t));
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	ssize_t length;
+
+	if (fd < 0)
+		return failed_errno("cannot open /proc/self/pagemap");
+	length = pread(fd, addresses, bytes, offset);
+	close(fd);
+	if (length != (ssize_t)bytes)
+		return failed_errno("cannot read /proc/self/pagemap");
+	for (size_t i = 0; i < pages; i++) {
+		if (!(addresses[i] & PAGEMAP_PRESENT) || !(addresses[i] & PAGEMAP_FRAME))
+			return failed("page %zu has no physical address in /proc/self/pagemap: entry 0x%llx", i,
+				      (unsigned long long)addresses[i]);
+		addresses[i] = (addresses[i] & PAGEMAP_FRAME) * SMALL_PAGE;
+	}
+	return true;
+}
+
+/* Is some page's IOVA the same as its physical address? */
+static bool has_identity_page(const struct dma_buffer *buffer, bool *identity)
+{
+	size_t pages = buffer->size / SMALL_PAGE;
+	uint64_t *addresses = calloc(pages, sizeof(*addresses));
+	bool done;
+
+	*identity = false;
+	if (!addresses)
+		return failed_errno("cannot allocate a list of %zu pages", pages);
+	done = buffer_physical(buffer, addresses);
+	for (size_t i = 0; done && i < pages; i++)
+		*identity |= addresses[i] == buffer->iova + i * SMALL_PAGE;
+	free(addresses);
+	return done;
+}
+
+bool buffer_map(struct dma_buffer *buffer, struct vfio_function *function, uint64_t wanted, uint64_t alignment,
+		uint32_t access)
+{
+	uint64_t step = (buffer->size + alignment - 1) / alignment * alignment;
+	bool identity;
+
+	if (wanted % alignment != 0)
+		return failed("IOVA 0x%llx is not aligned to 0x%llx", (unsigned long long)wanted,
+			      (unsigned long long)alignment);
+	for (int i = 0; i < MAX_IOVA_TRIES; i++) {
+		uint64_t iova = wanted + (uint64_t)i * step;
+
+		if (iova + buffer->size > EDU_IOVA_LIMIT)
+			break;
+		/* Pages stay where they are only once they are mapped, so look at them after that. */
+		if (!vfio_map(function, buffer->memory, iova, buffer->size, access))
+			return false;
+		buffer->function = function;
+		buffer->iova = iova;
+		if (!has_identity_page(buffer, &identity))
+			return false;
+		if (!identity)
+			return true;
+		if (!buffer_unmap(buffer))
+			return false;
+	}
+	return failed("expected an IOVA from 0x%llx on that differs from the physical address, seen none",
+		      (unsigned long long)wanted);
+}
+
+bool buffer_unmap(struct dma_buffer *buffer)
+{
+	struct vfio_function *function = buffer->function;
+
+	buffer->function = NULL;
+	return vfio_unmap(function, buffer->iova, buffer->size);
+}
+
+void fill_pattern(void *memory, size_t size, uint64_t seed)
+{
+	uint8_t *bytes = memory;
+	/* xorshift64*, whose state must not be 0 */
+	uint64_t state = seed * 0x9e3779b97f4a7c15ull | 1;
+
+	for (size_t i = 0; i < size; i++) {
+		state ^= state >> 12;
+		state ^= state << 25;
+		state ^= state >> 27;
+		bytes[i] = (uint8_t)((state * 0x2545f4914f6cdd1dull) >> 56);
+	}
+}
+
+void fill_byte(void *memory, size_t size, uint8_t value)
+{
+	memset(memory, value, size);
+}
+
+bool same_bytes(const void *expected, const void *seen, size_t size, const char *what)
+{
+	const uint8_t *a = expected, *b = seen;
+	size_t first = 0, wrong = 0;
+
+	for (size_t i = size; i-- > 0;) {
+		if (a[i] != b[i]) {
+			first = i;
+			wrong++;
+		}
+	}
+	if (wrong == 0)
+		return true;
+	return failed("%s: %zu of %zu bytes differ, first at %zu: expected 0x%02x, seen 0x%02x", what, wrong, size,
+		      first, a[first], b[first]);
+}
+
+bool all_bytes(const void *seen, size_t size, uint8_t value, const char *what)
+{
+	const uint8_t *bytes = seen;
+
+	for (size_t i = 0; i < size; i++) {
+		if (bytes[i] != value)
+			return failed("%s: expected 0x%02x throughout, seen 0x%02x at %zu", what, value, bytes[i], i);
+	}
+	return true;
+}

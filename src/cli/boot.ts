@@ -1,0 +1,103 @@
+import type { Command } from 'commander';
+import type { Boot } from '../../qemu/command-line.ts';
+import { provisionQemu } from '../../qemu/provision.ts';
+import { ExitStatus, UsageError } from './errors.ts';
+import { eventToJson, formatEvent, isNotable } from './event-printer.ts';
+import { addGuestOptions, type GuestFlags, guestConfiguration } from './guest-options.ts';
+import { GuestRun } from './guest-run.ts';
+import { catchInterrupt } from './interrupt.ts';
+import { addMachineOptions, type MachineFlags, machineFromFlags } from './machine-options.ts';
+import { printProgress } from './progress.ts';
+import { stockGuest } from './stock-guest.ts';
+
+interface BootFlags extends MachineFlags, GuestFlags {
+  readonly kernel?: string;
+  readonly initrd?: string;
+  readonly append?: string;
+  readonly disk?: string;
+  readonly diskFormat?: string;
+  readonly json?: boolean;
+  readonly verbose?: boolean;
+}
+
+const EXAMPLES = `
+Without --kernel or --disk, Debian's stock kernel boots with a busybox initramfs and gives a shell on the console.
+The guest's console is this terminal. It ends with the guest, or with Ctrl-C where input is not a terminal.
+
+Examples:
+  $ viommu boot
+  $ viommu boot --kernel bzImage --initrd initramfs.img --append "console=ttyS0"
+  $ viommu boot --disk debian.qcow2 --firmware uefi --ram 2048 --device edu@01:00.0
+  $ viommu boot -- -device virtio-net-pci -s      # more arguments for QEMU
+`;
+
+export function addBoot(program: Command): void {
+  const command = program
+    .command('boot')
+    .description('serve a machine and boot a guest with it')
+    .argument('[qemu-arguments...]', 'more arguments for QEMU, behind --')
+    .option('--kernel <file>', 'a Linux kernel to boot')
+    .option('--initrd <file>', 'its initial RAM disk')
+    .option('--append <text>', 'its command line')
+    .option('--disk <image>', 'a disk image to boot; changes to it are thrown away')
+    .option('--disk-format <format>', 'raw or qcow2 (default: by the name)')
+    .option('--json', 'print events as JSON lines on the error output')
+    .option('--verbose', 'print every event, not only faults and clients')
+    .addHelpText('after', EXAMPLES);
+  addGuestOptions(addMachineOptions(command)).action(boot);
+}
+
+async function boot(extra: string[], flags: BootFlags): Promise<void> {
+  const description = machineFromFlags(flags, ['edu@01:00.0', 'edu@02:00.0']);
+  const wanted = wantedBoot(flags);
+  const installation = await provisionQemu({ progress: printProgress, ...(flags.qemu ? { path: flags.qemu } : {}) });
+  const what = wanted ?? (await stockGuest(flags.append ?? 'console=ttyS0'));
+  const configuration = await guestConfiguration(flags, installation, description, what, extra);
+  const interruption = catchInterrupt();
+  printProgress(`Starting QEMU ${installation.version} (${configuration.accelerator})`);
+  const run = await GuestRun.start({
+    description,
+    installation,
+    configuration,
+    progress: printProgress,
+    agent: false,
+    console: 'terminal',
+    onEvent: event => {
+      if (flags.verbose || isNotable(event)) console.error(flags.json ? eventToJson(event) : formatEvent(event));
+    },
+  });
+  try {
+    const ending = await Promise.race([run.qemu.exit, interruption.signalled, run.broken]);
+    if (typeof ending === 'string') {
+      process.exitCode = ending === 'SIGINT' ? ExitStatus.interrupted : ExitStatus.terminated;
+    } else process.exitCode = ending.code === 0 ? ExitStatus.ok : ExitStatus.failed;
+  } finally {
+    await run.close();
+    interruption.stop();
+  }
+}
+
+function wantedBoot(flags: BootFlags): Boot | undefined {
+  if (flags.disk !== undefined) {
+    if (flags.kernel ?? flags.initrd ?? flags.append) {
+      throw new UsageError('--disk boots by itself: leave out --kernel, --initrd and --append');
+    }
+    return { kind: 'disk', image: flags.disk, format: diskFormat(flags), snapshot: true };
+  }
+  if (flags.kernel === undefined) {
+    if (flags.initrd !== undefined) throw new UsageError('--initrd needs --kernel');
+    return undefined;
+  }
+  return {
+    kind: 'kernel',
+    kernel: flags.kernel,
+    ...(flags.initrd === undefined ? {} : { initrd: flags.initrd }),
+    ...(flags.append === undefined ? {} : { append: flags.append }),
+  };
+}
+
+function diskFormat(flags: BootFlags): 'raw' | 'qcow2' {
+  const format = flags.diskFormat ?? (flags.disk?.endsWith('.qcow2') ? 'qcow2' : 'raw');
+  if (format !== 'raw' && format !== 'qcow2') throw new UsageError(`--disk-format is raw or qcow2, not ${format}`);
+  return format;
+}

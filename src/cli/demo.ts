@@ -1,0 +1,197 @@
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { GuestAgent } from '../../images/guest/agent.ts';
+import type { MachineConfiguration } from '../../qemu/command-line.ts';
+import { provisionQemu } from '../../qemu/provision.ts';
+import { describeTopology, TOPOLOGY_KINDS, type TopologyKind } from '../../qemu/topology.ts';
+import { describeMachine, formatRequesterId, type MachineDescription } from '../machine/description.ts';
+import type { TraceEvent } from '../trace/trace.ts';
+import { ConsoleWatch } from './console-watch.ts';
+import { type CaseResult, type DemoSetting, parseCase, printReport, type RoundResult } from './demo-report.ts';
+import { CommandFailure, ExitStatus } from './errors.ts';
+import { addGuestOptions, type GuestFlags, guestConfiguration } from './guest-options.ts';
+import { GuestRun } from './guest-run.ts';
+import { catchInterrupt } from './interrupt.ts';
+import { judgeKernelLog } from './kernel-log.ts';
+import { printProgress } from './progress.ts';
+import { stockGuest } from './stock-guest.ts';
+
+interface DemoFlags extends GuestFlags {
+  readonly topology: TopologyKind;
+  readonly rounds: number;
+  readonly case?: readonly string[];
+  readonly json?: boolean;
+  readonly verbose?: boolean;
+}
+
+const DEVICES = ['edu0', 'edu1'];
+/** The kernel's start under TCG takes seconds; this is for machines ten times slower. */
+const READY_TIMEOUT_MS = 180_000;
+const CASES_TIMEOUT_MS = 180_000;
+/** Only on the root bus does the stock kernel need to be told to use the IOMMU. */
+const APPEND: Readonly<Record<TopologyKind, string>> = {
+  'root-ports': 'console=ttyS0 quiet',
+  'root-bus': 'console=ttyS0 quiet intel_iommu=on',
+};
+
+const EXAMPLES = `
+Examples:
+  $ viommu demo
+  $ viommu demo --memory message            # the server never maps guest memory
+  $ viommu demo --firmware uefi --verbose   # with the guest kernel's own log
+  $ viommu demo --topology root-bus         # needs intel_iommu=on, which is given
+  $ viommu demo --rounds 3                  # three times, rebooting the guest in between
+  $ viommu demo --json | jq .passed
+`;
+
+export function addDemo(program: Command): void {
+  const command = program
+    .command('demo')
+    .description(
+      'boot a stock Linux guest with our IOMMU and two edu devices, and check what their DMA can and cannot do',
+    )
+    .addOption(
+      new Option('--topology <kind>', 'endpoints behind external-facing root ports, or on the root bus')
+        .choices([...TOPOLOGY_KINDS])
+        .default('root-ports'),
+    )
+    .option('--rounds <count>', 'how often to run all cases; the guest reboots in between', count, 1)
+    .option('--case <name>', 'run this case only; may be given again', (value: string, before: string[] = []) => [
+      ...before,
+      value,
+    ])
+    .option('--json', 'print one JSON document instead of a table')
+    .option('--verbose', "also print the guest kernel's log and every event of the server")
+    .addHelpText('after', EXAMPLES);
+  addGuestOptions(command).action(demo);
+}
+
+async function demo(flags: DemoFlags): Promise<void> {
+  const interruption = catchInterrupt();
+  const run = await prepareAndStart(flags);
+  try {
+    const outcome = await Promise.race([
+      runRounds(run, flags),
+      interruption.signalled,
+      run.guest.broken,
+      run.console.panicked,
+    ]);
+    if (typeof outcome === 'string') {
+      process.exitCode = outcome === 'SIGINT' ? ExitStatus.interrupted : ExitStatus.terminated;
+      return;
+    }
+    const statistics = await run.guest.host.statistics();
+    printReport({ ...setting(run, flags), rounds: outcome, statistics }, flags);
+    process.exitCode = outcome.every(round => round.passed) ? ExitStatus.ok : ExitStatus.failed;
+  } finally {
+    await run.guest.close();
+    interruption.stop();
+  }
+}
+
+interface DemoRun {
+  readonly guest: GuestRun;
+  readonly agent: GuestAgent;
+  readonly console: ConsoleWatch;
+  readonly description: MachineDescription;
+  readonly configuration: MachineConfiguration;
+  readonly qemuVersion: string;
+  readonly events: TraceEvent[];
+}
+
+async function prepareAndStart(flags: DemoFlags): Promise<DemoRun> {
+  const topology = describeTopology(flags.topology, DEVICES);
+  const devices = topology.endpoints.map(({ requesterId }) => `edu@${formatRequesterId(requesterId)}`);
+  const description = describeMachine('vtd', devices);
+  const installation = await provisionQemu({ progress: printProgress, ...(flags.qemu ? { path: flags.qemu } : {}) });
+  const boot = await stockGuest(APPEND[flags.topology]);
+  const configuration = await guestConfiguration(flags, installation, description, boot);
+  const console = new ConsoleWatch();
+  const events: TraceEvent[] = [];
+  printProgress(`Starting QEMU ${installation.version} (${configuration.accelerator}) with Debian's stock kernel`);
+  const guest = await GuestRun.start({
+    description,
+    installation,
+    configuration,
+    progress: printProgress,
+    agent: true,
+    console: chunk => console.take(chunk),
+    onEvent: event => {
+      if (flags.verbose) events.push(event);
+    },
+  });
+  try {
+    const agent = await GuestAgent.connect(guest.qemu.agentSocket ?? '');
+    return { guest, agent, console, description, configuration, qemuVersion: installation.version, events };
+  } catch (error) {
+    await guest.close();
+    throw error;
+  }
+}
+
+async function runRounds(run: DemoRun, flags: DemoFlags): Promise<RoundResult[]> {
+  const rounds: RoundResult[] = [];
+  await ready(run);
+  for (let round = 1; round <= flags.rounds; round++) {
+    if (round > 1) {
+      printProgress('Rebooting the guest');
+      await run.agent.reboot(READY_TIMEOUT_MS);
+    }
+    rounds.push(await runRound(run, flags));
+  }
+  return rounds;
+}
+
+async function ready(run: DemoRun): Promise<void> {
+  try {
+    await run.agent.ready(READY_TIMEOUT_MS);
+  } catch (error) {
+    throw new CommandFailure(
+      `${(error as Error).message}\nThe guest's console:\n${run.console.tail()}\n${run.guest.qemu.stderr()}`,
+    );
+  }
+}
+
+async function runRound({ agent, events }: DemoRun, flags: DemoFlags): Promise<RoundResult> {
+  const commandLine = (await agent.run('cat /proc/cmdline')).output.join(' ').trim();
+  if (!flags.json) console.log(`\nThe guest's kernel command line: ${commandLine}\n`);
+  const cases: CaseResult[] = [];
+  const chosen = (flags.case ?? []).map(name => ` --case ${quote(name)}`).join('');
+  const { status, output } = await agent.run(`dma-demo --json${chosen}`, {
+    timeoutMs: CASES_TIMEOUT_MS,
+    onLine: line => {
+      const result = parseCase(line);
+      if (!result) return;
+      cases.push(result);
+      if (!flags.json) printCase(result);
+    },
+  });
+  if (cases.length === 0) throw new CommandFailure(`the guest's program ran no case:\n${output.join('\n')}`);
+  const kernelLog = (await agent.run('dmesg')).output;
+  const verdict = judgeKernelLog(kernelLog);
+  if (flags.verbose && !flags.json) console.log(['', ...kernelLog].join('\n'));
+  const logIsGood = verdict.missing.length === 0 && verdict.bad.length === 0;
+  const passed = status === 0 && logIsGood && cases.every(one => one.outcome !== 'FAIL');
+  return { commandLine, cases, kernelLog, verdict, passed, events: events.splice(0) };
+}
+
+function printCase({ name, outcome, detail }: CaseResult): void {
+  console.log(`  ${outcome}  ${name.padEnd(18)} ${detail}`);
+}
+
+function setting(run: DemoRun, flags: DemoFlags): DemoSetting {
+  const { accelerator, firmware, memory } = run.configuration;
+  const endpoints = run.description.endpoints.map(({ id, requesterId }) => `${id}@${formatRequesterId(requesterId)}`);
+  return { qemu: run.qemuVersion, accelerator, firmware, memory, topology: flags.topology, endpoints };
+}
+
+/** For the guest's shell. */
+function quote(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+function count(text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 1)
+    throw new InvalidArgumentError('It must be a whole number above zero.');
+  return value;
+}

@@ -1,0 +1,24 @@
+/** Trace events as lines for people or as JSON lines for programs. */
+import type { TraceEvent, TraceValue } from '../trace/trace.ts';
+
+/** What is worth a line without being asked for: everything else needs --verbose. */
+const NOTABLE = /^(fault\.|client\.|internal\.|iommu\.placed|vtd\.(enabled|disabled|queueError))/;
+
+export function isNotable(event: TraceEvent): boolean {
+  return NOTABLE.test(event.kind);
+}
+
+export function formatEvent({ kind, source, detail }: TraceEvent): string {
+  const facts = Object.entries(detail).map(([name, value]) => `${name}=${formatValue(value)}`);
+  return [`[${source}]`, kind, ...facts].join(' ');
+}
+
+/** JSON has no 64-bit integers: addresses become hexadecimal strings. */
+export function eventToJson(event: TraceEvent): string {
+  return JSON.stringify(event, (_key, value) => (typeof value === 'bigint' ? `0x${value.toString(16)}` : value));
+}
+
+function formatValue(value: TraceValue): string {
+  if (typeof value === 'bigint') return `0x${value.toString(16)}`;
+  return typeof value === 'string' && /[\s"]/.test(value) ? JSON.stringify(value) : String(value);
+}

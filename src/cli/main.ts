@@ -1,0 +1,58 @@
+#!/usr/bin/env node
+import { Command, CommanderError } from 'commander';
+import { DescriptionError } from '../machine/description.ts';
+import { addAcpi } from './acpi.ts';
+import { addBoot } from './boot.ts';
+import { addDemo } from './demo.ts';
+import { CommandFailure, ExitStatus, UsageError } from './errors.ts';
+import { addQemuArgs } from './qemu-args.ts';
+import { addServe } from './serve.ts';
+
+const EXAMPLES = `
+Examples:
+  See the whole thing work: a stock Linux guest, an unmodified QEMU, real DMA through our VT-d:
+    $ viommu demo
+  Serve a machine to a QEMU that you start yourself:
+    $ viommu serve --dir /tmp/m --device edu@01:00.0
+    $ qemu-system-x86_64 ... $(viommu qemu-args --dir /tmp/m)
+  Boot your own kernel with it:
+    $ viommu boot --kernel bzImage --initrd initramfs.img --append "console=ttyS0"
+`;
+
+function buildProgram(): Command {
+  const program = new Command('viommu')
+    .description(
+      'A virtual IOMMU and DMA-capable devices for an unmodified guest in an unmodified QEMU, over vfio-user',
+    )
+    .version('0.1.0')
+    .showHelpAfterError('(viommu COMMAND --help shows what it takes)')
+    .addHelpText('after', EXAMPLES)
+    .exitOverride();
+  addDemo(program);
+  addServe(program);
+  addBoot(program);
+  addQemuArgs(program);
+  addAcpi(program);
+  for (const command of program.commands) command.exitOverride();
+  return program;
+}
+
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? ExitStatus.ok : ExitStatus.usage;
+  if (error instanceof UsageError || error instanceof DescriptionError) {
+    console.error(`viommu: ${error.message}`);
+    return ExitStatus.usage;
+  }
+  if (error instanceof CommandFailure) {
+    console.error(`viommu: ${error.message}`);
+    return ExitStatus.failed;
+  }
+  console.error(error);
+  return ExitStatus.failed;
+}
+
+try {
+  await buildProgram().parseAsync();
+} catch (error) {
+  process.exitCode = report(error);
+}

@@ -1,0 +1,225 @@
+/**
+ * The store behind the IOTLB and the paging-structure cache: set-associative, keyed by (domain, address prefix), where a
+ * prefix has one of a few sizes and all sizes live side by side. Flat int32 arrays; nothing is allocated after construction.
+ */
+
+/** A page number (address >> 12) has 52 bits: 32 in its low word and these in its high word. */
+const PAGE_HIGH_BITS = 20;
+const PAGE_HIGH_MASK = (1 << PAGE_HIGH_BITS) - 1;
+const PAGE_BITS = 32 + PAGE_HIGH_BITS;
+
+// One entry is eight words, half a cache line.
+const ENTRY_SHIFT = 3;
+const PAGE_LOW = 0;
+/** High word of the page number, and above it the size, so that entries of different sizes never compare equal. */
+const TAG = 1;
+const DOMAIN = 2;
+const EPOCH = 3;
+const FRAME = 4;
+const PERMISSIONS = 5;
+
+/** A range of up to 2^6 prefixes is looked up one by one; a larger one is found by going through all entries. */
+const PROBE_ORDER = 6;
+const SIZES_MAX = 64;
+/** Odd, and puts sizes nine bits apart into sets far apart. */
+const SIZE_SPREAD = 5;
+
+export class TranslationCache {
+  /** Entries of each size that are valid now, by log2 of the size in bytes; a size without any needs no look-up. */
+  readonly live = new Int32Array(SIZES_MAX);
+
+  private readonly entries: Int32Array;
+  /** For each set the way to be replaced next: round robin, so that a run can be repeated exactly. */
+  private readonly victims: Uint8Array;
+  private readonly ways: number;
+  private readonly setMask: number;
+  private readonly setBits: number;
+  private readonly shifts: readonly number[];
+  /** An entry is valid if it carries this number: invalidating everything is counting on. Never 0. */
+  private epoch = 1;
+  /** Where the last look-up that found nothing looked, and for what: `insert` puts it there. */
+  private missedSet = 0;
+  private missedLow = 0;
+  private missedTag = 0;
+
+  /**
+   * `sets` is a power of two; `shifts` lists log2 of the sizes of prefixes in bytes, each at least 12.
+   * Throws a RangeError otherwise.
+   */
+  constructor(sets: number, ways: number, shifts: readonly number[]) {
+    if (!Number.isInteger(Math.log2(sets)) || sets < 1 || sets > 1 << 20) {
+      throw new RangeError(`the number of sets must be a power of two up to 2^20, not ${sets}`);
+    }
+    if (!Number.isInteger(ways) || ways < 1 || ways > 16) throw new RangeError(`ways must be 1 to 16, not ${ways}`);
+    if (shifts.some(shift => shift < 12 || shift >= SIZES_MAX)) throw new RangeError(`sizes out of range: ${shifts}`);
+    this.ways = ways;
+    this.setMask = sets - 1;
+    this.setBits = Math.log2(sets);
+    this.shifts = shifts;
+    this.entries = new Int32Array((sets * ways) << ENTRY_SHIFT);
+    this.victims = new Uint8Array(sets);
+  }
+
+  /** The number of valid entries. */
+  get size(): number {
+    let size = 0;
+    for (const shift of this.shifts) size += this.live[shift]!;
+    return size;
+  }
+
+  /** The entry that covers the address with a prefix of `1 << shift` bytes, or -1. Valid until the next change. */
+  find(domain: number, high: number, low: number, shift: number): number {
+    const unit = shift - 12;
+    let pageLow = (low >>> 12) | (high << 20);
+    let tag = (high >>> 12) | (shift << PAGE_HIGH_BITS);
+    let key: number;
+    if (unit < 32) {
+      key = unit === 0 ? pageLow : (pageLow >>> unit) | (tag << (32 - unit));
+      pageLow &= -1 << unit;
+    } else {
+      pageLow = 0;
+      tag &= -1 << (unit - 32);
+      key = tag >>> (unit - 32);
+    }
+    const { entries, epoch } = this;
+    // Neighbouring prefixes go to neighbouring sets; other sizes, other domains and what lies a whole round apart is spread.
+    const set = (key ^ (key >>> this.setBits) ^ domain ^ (shift * SIZE_SPREAD)) & this.setMask;
+    let at = (set * this.ways) << ENTRY_SHIFT;
+    const end = at + (this.ways << ENTRY_SHIFT);
+    for (; at < end; at += 1 << ENTRY_SHIFT) {
+      if (
+        entries[at + PAGE_LOW] === pageLow &&
+        entries[at + TAG] === tag &&
+        entries[at + DOMAIN] === domain &&
+        entries[at + EPOCH] === epoch
+      ) {
+        return at;
+      }
+    }
+    this.missedSet = set;
+    this.missedLow = pageLow;
+    this.missedTag = tag;
+    return -1;
+  }
+
+  frameOf(entry: number): number {
+    return this.entries[entry + FRAME]!;
+  }
+
+  permissionsOf(entry: number): number {
+    return this.entries[entry + PERMISSIONS]!;
+  }
+
+  /** Remembers `frame` and `permissions` for the prefix of `1 << shift` bytes; replaces what was known of it. */
+  insert(domain: number, high: number, low: number, shift: number, frame: number, permissions: number): void {
+    const { entries, epoch } = this;
+    const known = this.find(domain, high, low, shift);
+    if (known >= 0) {
+      entries[known + FRAME] = frame;
+      entries[known + PERMISSIONS] = permissions;
+      return;
+    }
+    const set = this.missedSet;
+    const first = (set * this.ways) << ENTRY_SHIFT;
+    let at = -1;
+    for (let way = 0; way < this.ways; way++) {
+      const candidate = first + (way << ENTRY_SHIFT);
+      if (entries[candidate + EPOCH] !== epoch) {
+        at = candidate;
+        break;
+      }
+    }
+    if (at < 0) {
+      const way = this.victims[set]!;
+      this.victims[set] = way + 1 === this.ways ? 0 : way + 1;
+      at = first + (way << ENTRY_SHIFT);
+      this.live[entries[at + TAG]! >>> PAGE_HIGH_BITS]!--;
+    }
+    this.live[shift]!++;
+    entries[at + PAGE_LOW] = this.missedLow;
+    entries[at + TAG] = this.missedTag;
+    entries[at + DOMAIN] = domain;
+    entries[at + EPOCH] = epoch;
+    entries[at + FRAME] = frame;
+    entries[at + PERMISSIONS] = permissions;
+  }
+
+  drop(entry: number): void {
+    this.live[this.entries[entry + TAG]! >>> PAGE_HIGH_BITS]!--;
+    this.entries[entry + EPOCH] = 0;
+  }
+
+  /** Drops everything, in time that does not depend on the number of entries. Like its kin, returns how many went. */
+  invalidateAll(): number {
+    const count = this.size;
+    this.live.fill(0);
+    if (this.epoch === 0x7fffffff) {
+      this.entries.fill(0);
+      this.epoch = 0;
+    }
+    this.epoch++;
+    return count;
+  }
+
+  invalidateDomain(domain: number): number {
+    const { entries, epoch } = this;
+    let count = 0;
+    for (let at = 0; at < entries.length; at += 1 << ENTRY_SHIFT) {
+      if (entries[at + DOMAIN] !== domain || entries[at + EPOCH] !== epoch) continue;
+      this.drop(at);
+      count++;
+    }
+    return count;
+  }
+
+  /**
+   * Drops every entry of the domain, of whatever size, that shares an address with the 2^order pages of 4 KiB around the
+   * address; its lower bits are ignored.
+   */
+  invalidatePages(domain: number, high: number, low: number, order: number): number {
+    if (order >= PAGE_BITS) return this.invalidateDomain(domain);
+    for (const shift of this.shifts) {
+      if (this.live[shift] !== 0 && order - (shift - 12) > PROBE_ORDER) {
+        return this.scanPages(domain, high, low, order);
+      }
+    }
+    // Probing starts at the aligned address: bits below the order would move it out of the range.
+    const width = order + 12;
+    const startHigh = width > 32 ? high & (-1 << (width - 32)) : high;
+    const startLow = width >= 32 ? 0 : low & (-1 << width);
+    let dropped = 0;
+    for (const shift of this.shifts) {
+      if (this.live[shift] === 0) continue;
+      const count = order > shift - 12 ? 1 << (order - (shift - 12)) : 1;
+      for (let i = 0; i < count; i++) {
+        // The start is aligned to the whole range, so that the parts never overlap and `|` adds.
+        const partLow = shift < 32 ? i << shift : 0;
+        const partHigh = shift < 32 ? i >>> (32 - shift) : i << (shift - 32);
+        const entry = this.find(domain, startHigh | partHigh, startLow | partLow, shift);
+        if (entry < 0) continue;
+        this.drop(entry);
+        dropped++;
+      }
+    }
+    return dropped;
+  }
+
+  private scanPages(domain: number, high: number, low: number, order: number): number {
+    const { entries, epoch } = this;
+    let dropped = 0;
+    const pageLow = (low >>> 12) | (high << 20);
+    const pageHigh = high >>> 12;
+    for (let at = 0; at < entries.length; at += 1 << ENTRY_SHIFT) {
+      if (entries[at + DOMAIN] !== domain || entries[at + EPOCH] !== epoch) continue;
+      const tag = entries[at + TAG]!;
+      // Two aligned ranges share an address exactly if they agree on all bits above the larger of the two.
+      const unit = Math.max(order, (tag >>> PAGE_HIGH_BITS) - 12);
+      const differsLow = unit < 32 ? (entries[at + PAGE_LOW]! ^ pageLow) >>> unit : 0;
+      const differsHigh = ((tag ^ pageHigh) & PAGE_HIGH_MASK) >>> (unit < 32 ? 0 : unit - 32);
+      if ((differsLow | differsHigh) !== 0) continue;
+      this.drop(at);
+      dropped++;
+    }
+    return dropped;
+  }
+}

@@ -1,0 +1,58 @@
+/** What the parts of one VT-d unit share. */
+import type { GuestMemory } from '../../memory/guest-memory.ts';
+import type { InterruptMessages, JobQueue } from '../../pci/ports.ts';
+import type { RegisterFile } from '../../pci/registers.ts';
+import type { Trace, TraceValue } from '../../trace/trace.ts';
+import type { VtdCapabilities } from './capabilities.ts';
+import type { VtdStatistics } from './statistics.ts';
+
+export interface VtdParts {
+  readonly name: string;
+  readonly memory: GuestMemory;
+  readonly messages: InterruptMessages;
+  readonly jobs: JobQueue;
+  readonly trace: Trace;
+  readonly registers: RegisterFile;
+  readonly capabilities: VtdCapabilities;
+  readonly statistics: VtdStatistics;
+}
+
+export class VtdCore {
+  readonly memory: GuestMemory;
+  readonly messages: InterruptMessages;
+  readonly registers: RegisterFile;
+  readonly capabilities: VtdCapabilities;
+  readonly statistics: VtdStatistics;
+  /** Grows with every reset: whoever waited for guest memory compares it and gives up. */
+  generation = 0;
+
+  constructor(private readonly parts: VtdParts) {
+    this.memory = parts.memory;
+    this.messages = parts.messages;
+    this.registers = parts.registers;
+    this.capabilities = parts.capabilities;
+    this.statistics = parts.statistics;
+  }
+
+  /** Queues work that a reset in between cancels. */
+  later(job: () => void): void {
+    const generation = this.generation;
+    this.parts.jobs.push(() => {
+      if (generation === this.generation) job();
+    });
+  }
+
+  note(kind: string, detail: Readonly<Record<string, TraceValue>>): void {
+    this.parts.trace.note(kind, this.parts.name, detail);
+  }
+}
+
+/** Two 32-bit words as an address, for events. */
+export function address64(high: number, low: number): bigint {
+  return (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
+}
+
+/** The page frame of an address whose bits above the host address width are zero. */
+export function frameOf(high: number, low: number): number {
+  return (high << 20) | (low >>> 12);
+}

@@ -1,0 +1,212 @@
+/** An Intel VT-d remapping unit in legacy mode: registers and behaviour put together. */
+import type { GuestMemory } from '../../memory/guest-memory.ts';
+import { vtdSecondStage } from '../../page-tables/vtd-second-stage.ts';
+import type { InterruptMessages, JobQueue } from '../../pci/ports.ts';
+import { type FieldHandle, type RegisterAccess, RegisterFile, type RegisterHandler } from '../../pci/registers.ts';
+import type { Trace } from '../../trace/trace.ts';
+import { TranslationEngine } from '../translation-engine.ts';
+import type { Translation, Translator } from '../translator.ts';
+import { type VtdCapabilities, type VtdOptions, vtdCapabilities } from './capabilities.ts';
+import { ContextCache } from './context-cache.ts';
+import { address64, frameOf, VtdCore } from './core.ts';
+import { FaultLog } from './faults.ts';
+import { CacheInvalidator } from './invalidation.ts';
+import { InvalidationQueue } from './invalidation-queue.ts';
+import { RegisterInvalidation } from './register-invalidation.ts';
+import { vtdRegisters } from './registers.ts';
+import { newStatistics, type VtdStatistics } from './statistics.ts';
+import { DmaRemapper } from './translate.ts';
+
+export interface VtdUnitOptions {
+  /** Its name in events. */
+  readonly name: string;
+  readonly memory: GuestMemory;
+  /** For the fault event and the invalidation completion event. */
+  readonly messages: InterruptMessages;
+  readonly jobs: JobQueue;
+  readonly trace: Trace;
+  readonly options?: Partial<VtdOptions>;
+}
+
+const TRANSLATION_ENABLE = 1 << 31;
+const SET_ROOT_TABLE_POINTER = 1 << 30;
+const QUEUE_ENABLE = 1 << 26;
+const PAGE_MASK = ~0xfff;
+const TABLE_MODE_SHIFT = 10;
+
+export class VtdUnit implements Translator, RegisterHandler {
+  readonly registers: RegisterFile;
+  readonly statistics: VtdStatistics;
+  readonly capabilities: VtdCapabilities;
+  private readonly core: VtdCore;
+  private readonly engine: TranslationEngine;
+  private readonly contexts = new ContextCache();
+  private readonly faults: FaultLog;
+  private readonly remapper: DmaRemapper;
+  private readonly queue: InvalidationQueue;
+  private readonly registerInvalidation: RegisterInvalidation;
+  private readonly translationEnabled: FieldHandle;
+  private readonly rootPointerSet: FieldHandle;
+  private readonly queueEnabled: FieldHandle;
+  private readonly rootTable: number;
+  private readonly queueBase: number;
+  /** What a write of the 32-bit word at a byte offset causes; words without an entry are only stored. */
+  private readonly effects: ReadonlyMap<number, () => void>;
+
+  /** Throws an Error where the options contradict the specification or each other. */
+  constructor({ name, memory, messages, jobs, trace, options }: VtdUnitOptions) {
+    const capabilities = vtdCapabilities(options);
+    const { hostAddressWidth, largePages, snoopControl } = capabilities;
+    const format = vtdSecondStage({ hostAddressWidth, largePages, snoop: snoopControl });
+    this.capabilities = capabilities;
+    this.registers = new RegisterFile(vtdRegisters(capabilities), trace, name);
+    this.engine = new TranslationEngine(format, memory, { cacheNotPresent: capabilities.cachingMode });
+    this.statistics = newStatistics(this.engine.counters);
+    const { registers, statistics } = this;
+    this.core = new VtdCore({ name, memory, messages, jobs, trace, registers, capabilities, statistics });
+    this.faults = new FaultLog(this.core);
+    this.remapper = new DmaRemapper(this.core, this.contexts, this.engine, this.faults);
+    const mode = () => this.remapper.mode;
+    const invalidator = new CacheInvalidator(this.core, this.contexts, this.engine);
+    this.queue = new InvalidationQueue(this.core, invalidator, this.faults, mode);
+    this.registerInvalidation = new RegisterInvalidation(this.core, invalidator, mode);
+    this.translationEnabled = registers.field('GSTS', 'TES');
+    this.rootPointerSet = registers.field('GSTS', 'RTPS');
+    this.queueEnabled = registers.field('GSTS', 'QIES');
+    this.rootTable = registers.offset('RTADDR') >>> 2;
+    this.queueBase = registers.offset('IQA') >>> 2;
+    this.effects = this.wire();
+  }
+
+  translate(requesterId: number, high: number, low: number, access: number, out: Translation): boolean {
+    return this.remapper.translate(requesterId, high, low, access, out);
+  }
+
+  read(access: RegisterAccess): void {
+    access.high = 0;
+    if (!this.allowed(access, 'read')) {
+      access.low = 0;
+      return;
+    }
+    access.low = this.registers.softwareRead(access.offset);
+    if (access.width === 8) access.high = this.registers.softwareRead(access.offset + 4);
+  }
+
+  /** A quadword is two doublewords, the lower one first (11.2). */
+  write(access: RegisterAccess): void {
+    if (!this.allowed(access, 'write')) return;
+    const { offset, low, high } = access;
+    this.writeWord(offset, low);
+    if (access.width === 8) this.writeWord(offset + 4, high);
+  }
+
+  /** Power-on state: reset values, empty caches, nothing pending. The statistics stay. */
+  reset(): void {
+    this.core.generation++;
+    this.registers.reset();
+    this.contexts.invalidateAll();
+    this.engine.invalidateAll();
+    this.faults.rewind();
+    this.queue.reset();
+    this.remapper.enabled = false;
+    this.remapper.rootFrame = 0;
+    this.remapper.mode = 0;
+  }
+
+  private wire(): Map<number, () => void> {
+    const { registers, faults, queue, registerInvalidation } = this;
+    const at = (name: string) => registers.offset(name);
+    const effects = new Map<number, () => void>([
+      [at('GCMD'), () => this.command(registers.written[at('GCMD') >>> 2])],
+      [at('CCMD') + 4, () => registerInvalidation.contextWritten()],
+      [at('IOTLB') + 4, () => registerInvalidation.iotlbWritten()],
+      [at('FSTS'), () => this.faultStatusWritten()],
+      [at('FECTL'), () => faults.event.controlWritten()],
+      [at('IECTL'), () => queue.completion.controlWritten()],
+      [at('ICS'), () => queue.completionWritten()],
+      [at('IQT'), () => queue.doorbell()],
+      [at('IQA'), () => this.queueMoved()],
+      [at('PMEN'), () => this.protectedMemoryWritten()],
+    ]);
+    for (let index = 0; index < this.capabilities.faultRecords; index++) {
+      effects.set(at(`FRCD${index}`) + 12, () => faults.recordWritten());
+    }
+    return effects;
+  }
+
+  private allowed({ offset, width }: RegisterAccess, direction: string): boolean {
+    if ((width === 4 || width === 8) && offset % width === 0) return true;
+    this.core.note('register.access', { offset, width, access: direction });
+    return false;
+  }
+
+  private writeWord(offset: number, value: number): void {
+    this.registers.softwareWrite(offset, value);
+    this.effects.get(offset)?.();
+  }
+
+  /** Global command register (11.4.4.1): one-shot SRTP, and switches that are compared with their status. */
+  private command(value: number): void {
+    const { registers } = this;
+    const setRoot = (value & SET_ROOT_TABLE_POINTER) !== 0;
+    const queue = (value & QUEUE_ENABLE) !== 0 ? 1 : 0;
+    const translation = (value & TRANSLATION_ENABLE) !== 0 ? 1 : 0;
+    const queueChanges = queue !== registers.get(this.queueEnabled);
+    const translationChanges = translation !== registers.get(this.translationEnabled);
+    if (Number(setRoot) + Number(queueChanges) + Number(translationChanges) > 1) {
+      this.core.note('vtd.commandsTogether', { value: value >>> 0 });
+    }
+    if (setRoot) this.setRootTable();
+    if (queueChanges) this.switchQueue(queue);
+    if (translationChanges) this.switchTranslation(translation);
+  }
+
+  /** Caches keep what they have (CAP.ESRTPS = 0): software has to invalidate them. */
+  private setRootTable(): void {
+    const { registers, remapper } = this;
+    const low = registers.words[this.rootTable];
+    const high = registers.words[this.rootTable + 1];
+    remapper.rootFrame = frameOf(high, low);
+    remapper.mode = (low >>> TABLE_MODE_SHIFT) & 3;
+    registers.set(this.rootPointerSet, 1);
+    this.core.note('vtd.rootTable', { address: address64(high, low & PAGE_MASK), mode: remapper.mode });
+  }
+
+  private switchTranslation(enable: number): void {
+    this.registers.set(this.translationEnabled, enable);
+    this.remapper.enabled = enable === 1;
+    if (enable === 1 && this.registers.get(this.rootPointerSet) === 0) this.core.note('vtd.noRootTable', {});
+    if (enable === 0) this.faults.rewind();
+    this.core.note('vtd.enabled', { enabled: enable === 1 });
+  }
+
+  private switchQueue(enable: number): void {
+    const { registers, queue } = this;
+    if (enable === 0 && !queue.empty) this.core.note('vtd.queueCutShort', { head: registers.words[this.headWord] });
+    registers.set(this.queueEnabled, enable);
+    const address = address64(registers.words[this.queueBase + 1], registers.words[this.queueBase] & PAGE_MASK);
+    this.core.note('vtd.queue', { enabled: enable === 1, address, bytes: queue.bytes });
+    if (enable === 1) queue.doorbell();
+    else queue.rewind();
+  }
+
+  private faultStatusWritten(): void {
+    this.faults.statusWritten();
+    // Where the queue had stopped at an error that is cleared now, it goes on.
+    if (this.registers.get(this.queueEnabled) === 1) this.queue.doorbell();
+  }
+
+  private queueMoved(): void {
+    if (this.registers.get(this.queueEnabled) === 0 || this.queue.empty) return;
+    this.core.note('vtd.queueMoved', { bytes: this.queue.bytes });
+  }
+
+  private protectedMemoryWritten(): void {
+    const value = this.registers.written[this.registers.offset('PMEN') >>> 2];
+    if (value !== 0) this.core.note('vtd.noProtectedMemory', { value: value >>> 0 });
+  }
+
+  private get headWord(): number {
+    return this.registers.offset('IQH') >>> 2;
+  }
+}

@@ -1,0 +1,153 @@
+/**
+ * What a machine is made of, as data: one IOMMU and the endpoints behind it. From command-line flags or from a JSON file,
+ * checked here once, so that nothing behind this door meets an impossible machine.
+ */
+
+import type { EndpointOptions } from '../devices/endpoint.ts';
+import { findKind } from '../devices/kinds.ts';
+
+export const IOMMU_KINDS = ['vtd', 'none'] as const;
+export type IommuKind = (typeof IOMMU_KINDS)[number];
+
+export interface IommuDescription {
+  readonly kind: IommuKind;
+  /** VT-d: caching mode (CAP.CM): the driver must also invalidate when an entry becomes present. */
+  readonly cachingMode: boolean;
+}
+
+export interface EndpointDescription {
+  readonly kind: string;
+  /** Names its socket (`ID.sock`), its events and its statistics. */
+  readonly id: string;
+  /** PCI address in the guest: bus << 8 | device << 3 | function. */
+  readonly requesterId: number;
+  readonly options: EndpointOptions;
+}
+
+export interface MachineDescription {
+  readonly iommu: IommuDescription;
+  readonly endpoints: readonly EndpointDescription[];
+}
+
+/** A description that cannot be built; the message says what to write instead. */
+export class DescriptionError extends Error {
+  override readonly name = 'DescriptionError';
+}
+
+/** One device thread serves them all; more would only starve each other. */
+export const MAX_ENDPOINTS = 64;
+const ID_PATTERN = /^[A-Za-z][A-Za-z0-9_-]{0,31}$/;
+const RESERVED_IDS = new Set(['iommu']);
+const DEVICE_PATTERN = /^([a-z][a-z0-9-]*)@(?:([0-9a-f]{1,2}):)?([0-9a-f]{1,2})\.([0-7])$/i;
+
+/** `BB:DD.F` in lower-case hexadecimal. */
+export function formatRequesterId(requesterId: number): string {
+  const hex = (value: number) => value.toString(16).padStart(2, '0');
+  return `${hex(requesterId >>> 8)}:${hex((requesterId >>> 3) & 31)}.${requesterId & 7}`;
+}
+
+/** Parses `KIND@[BB:]DD.F[,id=NAME][,OPTION=VALUE]...`, all numbers of the address in hexadecimal. */
+export function parseDevice(text: string): Omit<EndpointDescription, 'id'> & { id?: string } {
+  const [head = '', ...pairs] = text.split(',');
+  const match = DEVICE_PATTERN.exec(head);
+  if (!match) {
+    throw new DescriptionError(
+      `'${text}' is not a device: write KIND@DD.F or KIND@BB:DD.F, e.g. edu@04.0 (root bus) or edu@01:00.0 (behind a root port)`,
+    );
+  }
+  const [, kind = '', bus = '0', device = '', fn = ''] = match;
+  const slot = Number.parseInt(device, 16);
+  if (slot > 31) throw new DescriptionError(`'${text}': a PCI device number is at most 1f`);
+  const options: Record<string, string | number | boolean> = {};
+  let id: string | undefined;
+  for (const pair of pairs) {
+    const at = pair.indexOf('=');
+    if (at < 1) throw new DescriptionError(`'${pair}' in '${text}' is not NAME=VALUE`);
+    const name = pair.slice(0, at);
+    const value = pair.slice(at + 1);
+    if (name === 'id') id = value;
+    else options[name] = optionValue(value);
+  }
+  const requesterId = (Number.parseInt(bus, 16) << 8) | (slot << 3) | Number.parseInt(fn, 10);
+  return { kind: kind.toLowerCase(), requesterId, options, ...(id === undefined ? {} : { id }) };
+}
+
+/** Builds a whole description from command-line flags. */
+export function describeMachine(iommu: string, devices: readonly string[], cachingMode = false): MachineDescription {
+  return checkDescription({ iommu: { kind: iommu, cachingMode }, endpoints: devices.map(parseDevice) });
+}
+
+/** Checks a description from outside (a JSON file, another process) and fills in what it may leave out. */
+export function checkDescription(value: unknown): MachineDescription {
+  const machine = asObject(value, 'a machine description');
+  const list = machine.endpoints ?? [];
+  if (!Array.isArray(list)) throw new DescriptionError(`'endpoints' must be a list`);
+  if (list.length > MAX_ENDPOINTS) throw new DescriptionError(`at most ${MAX_ENDPOINTS} endpoints in one machine`);
+  const counts = new Map<string, number>();
+  const endpoints = list.map(one => checkEndpoint(one, counts));
+  refuseTwins(
+    endpoints.map(one => one.id),
+    'id',
+  );
+  refuseTwins(
+    endpoints.map(one => formatRequesterId(one.requesterId)),
+    'address',
+  );
+  return { iommu: checkIommu(machine.iommu), endpoints };
+}
+
+function checkIommu(value: unknown): IommuDescription {
+  const iommu = typeof value === 'string' ? { kind: value } : asObject(value ?? { kind: 'vtd' }, `'iommu'`);
+  const kind = IOMMU_KINDS.find(one => one === iommu.kind);
+  if (!kind) throw new DescriptionError(`no IOMMU is called '${String(iommu.kind)}': one of ${IOMMU_KINDS.join(', ')}`);
+  const cachingMode = iommu.cachingMode ?? false;
+  if (typeof cachingMode !== 'boolean') throw new DescriptionError(`'cachingMode' must be true or false`);
+  return { kind, cachingMode };
+}
+
+function checkEndpoint(value: unknown, counts: Map<string, number>): EndpointDescription {
+  const endpoint = asObject(typeof value === 'string' ? parseDevice(value) : value, 'an endpoint');
+  const kind = String(endpoint.kind);
+  const options = asObject(endpoint.options ?? {}, `'options' of ${kind}`) as EndpointOptions;
+  checkOptions(kind, options);
+  const number = counts.get(kind) ?? 0;
+  counts.set(kind, number + 1);
+  const id = endpoint.id === undefined ? `${kind}${number}` : String(endpoint.id);
+  if (!ID_PATTERN.test(id) || RESERVED_IDS.has(id)) {
+    throw new DescriptionError(`'${id}' cannot be an id: a letter, then letters, digits, - or _, and not 'iommu'`);
+  }
+  const requesterId =
+    typeof endpoint.address === 'string'
+      ? parseDevice(`${kind}@${endpoint.address}`).requesterId
+      : Number(endpoint.requesterId);
+  if (!Number.isInteger(requesterId) || requesterId < 0 || requesterId > 0xffff) {
+    throw new DescriptionError(`${id} needs an 'address' such as "01:00.0"`);
+  }
+  return { kind, id, requesterId, options };
+}
+
+function checkOptions(kind: string, options: EndpointOptions): void {
+  try {
+    findKind(kind).define(options);
+  } catch (error) {
+    throw new DescriptionError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function refuseTwins(names: readonly string[], what: string): void {
+  const twin = names.find((name, index) => names.indexOf(name) !== index);
+  if (twin !== undefined) throw new DescriptionError(`two endpoints have the ${what} '${twin}'`);
+}
+
+function asObject(value: unknown, what: string): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new DescriptionError(`${what} must be an object`);
+  }
+  return value as Record<string, unknown>;
+}
+
+function optionValue(text: string): string | number | boolean {
+  if (text === 'true' || text === 'on') return true;
+  if (text === 'false' || text === 'off') return false;
+  return /^(0x[0-9a-f]+|[0-9]+)$/i.test(text) ? Number(text) : text;
+}

@@ -1,0 +1,128 @@
+/** The control thread's side of a machine: starts its device thread, hears its events, asks it things, ends it. */
+import { EventEmitter } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import { createEventFd, signalEventFd } from '../posix/eventfd.ts';
+import { closeDescriptor } from '../posix/socket.ts';
+import type { TraceEvent } from '../trace/trace.ts';
+import type { Command, CommandRequest, DeviceThreadData, DeviceThreadMessage } from './commands.ts';
+import type { MachineDescription } from './description.ts';
+import type { MachineStatistics } from './statistics.ts';
+
+interface Waiting {
+  readonly resolve: (result: MachineStatistics | undefined) => void;
+  readonly reject: (error: Error) => void;
+}
+
+interface MachineHostEvents {
+  event: [TraceEvent];
+}
+
+/** A machine that runs on a device thread of its own. Emits `event` for each trace event. */
+export class MachineHost extends EventEmitter<MachineHostEvents> {
+  /** Socket path by function name. */
+  readonly sockets: Readonly<Record<string, string>> = {};
+  /** Ends with the device thread; rejects where it ended by an error. */
+  readonly ended: Promise<void>;
+  private readonly worker: Worker;
+  private readonly wakeDescriptor: number;
+  private readonly taken = new SharedArrayBuffer(4);
+  private readonly takenCount = new Int32Array(this.taken);
+  private readonly waiting = new Map<number, Waiting>();
+  private nextId = 1;
+  private gone: Error | undefined;
+
+  /** Resolves when every socket is listening; rejects where one cannot be made. */
+  static async start(description: MachineDescription, directory: string): Promise<MachineHost> {
+    const host = new MachineHost(description, directory);
+    await host.ready;
+    return host;
+  }
+
+  private readonly ready: Promise<void>;
+
+  private constructor(description: MachineDescription, directory: string) {
+    super();
+    this.wakeDescriptor = createEventFd();
+    const workerData: DeviceThreadData = {
+      description,
+      directory,
+      wakeDescriptor: this.wakeDescriptor,
+      taken: this.taken,
+    };
+    this.worker = new Worker(new URL('./device-thread.js', import.meta.url), { workerData, name: 'viommu-device' });
+    this.ready = new Promise((resolve, reject) => {
+      this.worker.on('message', (message: DeviceThreadMessage) => {
+        if (message.type === 'ready') {
+          Object.assign(this.sockets, message.sockets);
+          resolve();
+        } else this.hear(message);
+      });
+      this.worker.once('error', reject);
+    });
+    this.ended = new Promise((resolve, reject) => {
+      this.worker.once('error', error => {
+        this.gone = error as Error;
+      });
+      this.worker.once('exit', () => {
+        this.leave();
+        if (this.gone) reject(this.gone);
+        else resolve();
+      });
+    });
+    // Whoever cares awaits it; an unheard rejection would end the process twice.
+    this.ended.catch(() => {});
+  }
+
+  async statistics(): Promise<MachineStatistics> {
+    const result = await this.ask({ name: 'statistics' });
+    if (!result) throw new Error('the device thread gave no statistics');
+    return result;
+  }
+
+  /** Closes every connection, removes the sockets and ends the device thread. */
+  async stop(): Promise<void> {
+    if (this.gone === undefined) await this.ask({ name: 'stop' });
+    await this.ended;
+  }
+
+  /** The first event that the predicate takes. */
+  waitFor(predicate: (event: TraceEvent) => boolean): Promise<TraceEvent> {
+    return new Promise((resolve, reject) => {
+      const hear = (event: TraceEvent) => {
+        if (!predicate(event)) return;
+        this.off('event', hear);
+        resolve(event);
+      };
+      this.on('event', hear);
+      this.ended.then(() => reject(new Error('the machine ended')), reject);
+    });
+  }
+
+  private ask(command: Command): Promise<MachineStatistics | undefined> {
+    if (this.gone) return Promise.reject(this.gone);
+    return new Promise((resolve, reject) => {
+      const request: CommandRequest = { id: this.nextId++, command };
+      this.waiting.set(request.id, { resolve, reject });
+      this.worker.postMessage(request);
+      signalEventFd(this.wakeDescriptor);
+    });
+  }
+
+  private hear(message: Exclude<DeviceThreadMessage, { type: 'ready' }>): void {
+    if (message.type === 'event') {
+      Atomics.add(this.takenCount, 0, 1);
+      this.emit('event', message.event);
+      return;
+    }
+    this.waiting.get(message.id)?.resolve(message.result);
+    this.waiting.delete(message.id);
+  }
+
+  private leave(): void {
+    closeDescriptor(this.wakeDescriptor);
+    const reason = this.gone ?? new Error('the machine has been stopped');
+    for (const { reject } of this.waiting.values()) reject(reason);
+    this.waiting.clear();
+    this.gone ??= undefined;
+  }
+}

@@ -1,0 +1,165 @@
+/** Puts one IOMMU and the endpoints behind it together and serves each as a vfio-user function on a socket of its own. */
+import { join } from 'node:path';
+import type { Endpoint } from '../devices/endpoint.ts';
+import { findKind } from '../devices/kinds.ts';
+import { TranslatedDmaPort } from '../iommu/dma-port.ts';
+import type { Translator } from '../iommu/translator.ts';
+import { Untranslated } from '../iommu/untranslated.ts';
+import { hideAfterPlacement, vtdFunctionDefinition } from '../iommu/vtd/function.ts';
+import { VtdUnit } from '../iommu/vtd/unit.ts';
+import { RegionMemory } from '../memory/region-memory.ts';
+import type { FunctionDefinition } from '../pci/definition.ts';
+import { PciFunction } from '../pci/function.ts';
+import type { Clock } from '../pci/ports.ts';
+import type { EventLoop } from '../posix/event-loop.ts';
+import { WindowPool } from '../posix/window-pool.ts';
+import type { Trace } from '../trace/trace.ts';
+import { VfioUserServer } from '../vfio-user/server.ts';
+import { type EndpointDescription, formatRequesterId, type MachineDescription } from './description.ts';
+import { functionMessages } from './function-messages.ts';
+import type { FunctionStatistics, MachineStatistics } from './statistics.ts';
+
+/** The name, and the socket's, of the function that carries the IOMMU's registers. */
+export const IOMMU_ID = 'iommu';
+
+const monotonic: Clock = { now: () => Number(process.hrtime.bigint()) };
+
+/** One vfio-user function: its PCI face, its client's memory and its socket. */
+interface ServedFunction {
+  readonly name: string;
+  readonly pci: PciFunction;
+  readonly memory: RegionMemory;
+  readonly server: VfioUserServer;
+  readonly port?: TranslatedDmaPort;
+}
+
+export interface MachineOptions {
+  readonly description: MachineDescription;
+  /** Where the sockets are made; must exist. */
+  readonly directory: string;
+  readonly loop: EventLoop;
+  readonly trace: Trace;
+  /** Give every machine of a process the same one. */
+  readonly pool?: WindowPool;
+}
+
+export class Machine {
+  /** Socket path by function name: `iommu`, then the endpoints' ids. */
+  readonly sockets: Readonly<Record<string, string>>;
+  readonly unit: VtdUnit | undefined;
+  readonly functions: ReadonlyMap<string, ServedFunction>;
+  private readonly pool: WindowPool;
+  private readonly served = new Map<string, ServedFunction>();
+
+  constructor(private readonly options: MachineOptions) {
+    this.pool = options.pool ?? new WindowPool();
+    this.functions = this.served;
+    try {
+      this.unit = options.description.iommu.kind === 'vtd' ? this.serveVtd() : undefined;
+      const translator = this.unit ?? new Untranslated();
+      for (const endpoint of options.description.endpoints) this.serveEndpoint(endpoint, translator);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+    this.sockets = Object.fromEntries([...this.served.keys()].map(name => [name, this.socketPath(name)]));
+  }
+
+  statistics(): MachineStatistics {
+    const functions: Record<string, FunctionStatistics> = {};
+    for (const [name, one] of this.served) {
+      functions[name] = {
+        connected: one.server.connected,
+        server: structuredClone(one.server.statistics),
+        memory: structuredClone(one.memory.statistics),
+        ...(one.port ? { dma: structuredClone(one.port.counters) } : {}),
+      };
+    }
+    return { ...(this.unit ? { iommu: structuredClone(this.unit.statistics) } : {}), functions };
+  }
+
+  /** Ends every connection and removes the sockets. */
+  close(): void {
+    for (const { server } of this.served.values()) server.close();
+    this.served.clear();
+  }
+
+  private serveVtd(): VtdUnit {
+    const { loop, trace, description } = this.options;
+    const memory = this.memoryFor(IOMMU_ID);
+    const pci = this.functionFor(IOMMU_ID, vtdFunctionDefinition, memory);
+    const unit = new VtdUnit({
+      name: IOMMU_ID,
+      memory,
+      messages: functionMessages(pci),
+      jobs: loop,
+      trace,
+      options: { cachingMode: description.iommu.cachingMode },
+    });
+    pci.setHandler(0, unit);
+    hideAfterPlacement(pci);
+    chain(pci, 'onReset', () => unit.reset());
+    chain(pci, 'onDisconnected', () => unit.reset());
+    pci.onBarPlaced = (bar, address) => trace.note('iommu.placed', IOMMU_ID, { bar, address });
+    this.serve({ name: IOMMU_ID, pci, memory });
+    return unit;
+  }
+
+  private serveEndpoint(description: EndpointDescription, translator: Translator): void {
+    const { loop, trace } = this.options;
+    const name = description.id;
+    const kind = findKind(description.kind);
+    const memory = this.memoryFor(name);
+    const pci = this.functionFor(name, kind.define(description.options), memory);
+    const port = new TranslatedDmaPort({ translator, memory, requesterId: description.requesterId, gate: pci });
+    const endpoint: Endpoint = kind.create(
+      { name, dma: port, line: pci.line, clock: monotonic, jobs: loop, trace },
+      description.options,
+    );
+    for (const [bar, handler] of endpoint.bars) pci.setHandler(bar, handler);
+    chain(pci, 'onReset', () => endpoint.reset());
+    chain(pci, 'onDisconnected', () => endpoint.reset());
+    this.serve({ name, pci, memory, port });
+    trace.note('endpoint.served', name, {
+      kind: description.kind,
+      address: formatRequesterId(description.requesterId),
+    });
+  }
+
+  private memoryFor(name: string): RegionMemory {
+    return new RegionMemory({ name, trace: this.options.trace, pool: this.pool });
+  }
+
+  private functionFor(name: string, definition: FunctionDefinition, memory: RegionMemory): PciFunction {
+    const pci = new PciFunction({ name, definition, dma: memory, trace: this.options.trace });
+    chain(pci, 'onConnected', () => {
+      memory.remote = pci.client;
+    });
+    chain(pci, 'onDisconnected', () => {
+      memory.remote = undefined;
+    });
+    return pci;
+  }
+
+  private serve(parts: Omit<ServedFunction, 'server'>): void {
+    const { loop, trace } = this.options;
+    const path = this.socketPath(parts.name);
+    const server = new VfioUserServer({ path, name: parts.name, model: parts.pci, loop, trace });
+    this.served.set(parts.name, { ...parts, server });
+  }
+
+  private socketPath(name: string): string {
+    return join(this.options.directory, `${name}.sock`);
+  }
+}
+
+type Hook = 'onReset' | 'onConnected' | 'onDisconnected';
+
+/** Adds to a hook what is already there keeps. */
+function chain(pci: PciFunction, hook: Hook, next: () => void): void {
+  const before = pci[hook];
+  pci[hook] = () => {
+    before?.();
+    next();
+  };
+}

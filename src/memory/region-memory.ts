@@ -1,0 +1,315 @@
+/**
+ * The guest's memory as a vfio-user client announces it, region by region: mapped where that is safe, else reached through
+ * its file, else through messages (vfio-user, VFIO_USER_DMA_MAP).
+ */
+import { SystemError } from '../posix/errors.ts';
+import { fileSize, isRegularFile, isSeekable, readAt, sealAgainstShrink, writeAt } from '../posix/memfd.ts';
+import { closeDescriptor } from '../posix/socket.ts';
+import type { WindowPool } from '../posix/window-pool.ts';
+import type { Trace } from '../trace/trace.ts';
+import type { DmaRegion, DmaRegions } from '../vfio-user/device-model.ts';
+import { FRAME_BYTES, FRAME_SHIFT, MemoryStatus } from './guest-memory.ts';
+import { PageFlag } from './page-flags.ts';
+import { type Region, RegionTable } from './region-table.ts';
+import type { RemoteMemory } from './remote-memory.ts';
+import { WindowMap } from './window-map.ts';
+import { DirectCounter, WindowedMemory } from './windowed-memory.ts';
+
+export type { RemoteMemory } from './remote-memory.ts';
+
+/** What a QEMU client asks for in its VERSION message (max_dma_maps). */
+export const REGION_LIMIT = 65535;
+/** Descriptors kept open for regions that cannot be mapped; a client must not use up the process's own. */
+export const POSITIONED_REGION_LIMIT = 256;
+/** 8 TiB: frames are non-negative int32. */
+export const FRAME_LIMIT = 2 ** 31;
+/** Writes here are interrupt messages (Intel SDM volume 3, "Message Address Register Format"): FEE00000h to FEEFFFFFh. */
+export const INTERRUPT_FIRST_FRAME = 0xfee00;
+export const INTERRUPT_FRAMES = 0x100;
+
+/** Answers to `map` and `unmap`, Linux errno values. */
+const ENOENT = 2;
+const ENOMEM = 12;
+const EEXIST = 17;
+const EINVAL = 22;
+
+const PAGE_MASK = BigInt(FRAME_BYTES - 1);
+const ADDRESS_LIMIT = BigInt(FRAME_LIMIT) << BigInt(FRAME_SHIFT);
+
+export interface MemoryStatistics {
+  readonly regions: number;
+  readonly mappedBytes: number;
+  /** Bytes copied out of and into mapped memory. */
+  readonly directBytesRead: number;
+  readonly directBytesWritten: number;
+  /** Bytes through files, both ways. */
+  readonly positionedBytes: number;
+  /** Bytes through messages, both ways. */
+  readonly messageBytes: number;
+}
+
+export interface RegionMemoryOptions {
+  /** Who notes events. */
+  readonly name: string;
+  readonly trace: Trace;
+  readonly pool: WindowPool;
+  /** REGION_LIMIT by default. */
+  readonly maxRegions?: number;
+}
+
+export class RegionMemory extends WindowedMemory implements DmaRegions {
+  /** Where memory without a descriptor is reached; undefined while no client is connected. */
+  remote: RemoteMemory | undefined;
+
+  readonly #name: string;
+  readonly #trace: Trace;
+  readonly #maxRegions: number;
+  readonly #table = new RegionTable();
+  readonly #windowMap: WindowMap;
+  readonly #interrupts: Region = newRegion(INTERRUPT_FIRST_FRAME, INTERRUPT_FRAMES, false, true, 0);
+  #positionedRegions = 0;
+  #mappedBytes = 0;
+  #positionedBytes = 0;
+  #messageBytes = 0;
+
+  constructor(options: RegionMemoryOptions) {
+    super();
+    this.#name = options.name;
+    this.#trace = options.trace;
+    this.#maxRegions = options.maxRegions ?? REGION_LIMIT;
+    this.#windowMap = new WindowMap(options.pool, this.windows);
+  }
+
+  /** A snapshot. */
+  get statistics(): MemoryStatistics {
+    return {
+      regions: this.#table.size,
+      mappedBytes: this.#mappedBytes,
+      directBytesRead: this.counters[DirectCounter.read]!,
+      directBytesWritten: this.counters[DirectCounter.written]!,
+      positionedBytes: this.#positionedBytes,
+      messageBytes: this.#messageBytes,
+    };
+  }
+
+  /**
+   * EINVAL: not whole pages, empty, beyond 8 TiB, or not within the file; EEXIST: overlaps a region; ENOMEM: too many.
+   * Owns the descriptor from here on.
+   */
+  map(announced: DmaRegion): number {
+    const { descriptor } = announced;
+    let kept = false;
+    try {
+      const problem = this.#check(announced);
+      if (problem !== undefined) return this.#refuse('memory.map-refused', problem, announced.address, announced.size);
+      const region = newRegion(
+        Number(announced.address >> BigInt(FRAME_SHIFT)),
+        Number(announced.size >> BigInt(FRAME_SHIFT)),
+        announced.readable,
+        announced.writable,
+        descriptor < 0 ? 0 : Number(announced.offset),
+      );
+      const kind = descriptor < 0 ? PageFlag.remote : this.#place(region, descriptor);
+      if (kind === PageFlag.positioned) {
+        kept = true;
+        region.descriptor = descriptor;
+        this.#positionedRegions++;
+      }
+      region.flags |= kind;
+      this.#table.add(region);
+      this.flags.fill(region.firstFrame, region.frames, region.flags);
+      this.generation++;
+      return 0;
+    } finally {
+      // A mapping keeps its file.
+      if (descriptor >= 0 && !kept) closeDescriptor(descriptor);
+    }
+  }
+
+  /** ENOENT: no region starts there; EINVAL: it has another size. */
+  unmap(address: bigint, size: bigint): number {
+    const frame = Number(address >> BigInt(FRAME_SHIFT));
+    const region = frame < FRAME_LIMIT ? this.#table.find(frame) : undefined;
+    if (region === undefined || (address & PAGE_MASK) !== 0n || region.firstFrame !== frame) {
+      return this.#refuse('memory.unmap-refused', { errno: ENOENT, why: 'no region starts there' }, address, size);
+    }
+    if (BigInt(region.frames) << BigInt(FRAME_SHIFT) !== size) {
+      return this.#refuse('memory.unmap-refused', { errno: EINVAL, why: 'the region has another size' }, address, size);
+    }
+    this.#table.remove(region);
+    this.flags.fill(region.firstFrame, region.frames, 0);
+    this.generation++;
+    this.#drop(region);
+    if ((region.flags & PageFlag.mapped) !== 0) this.#windowMap.clear(region.firstFrame, region.frames);
+    return 0;
+  }
+
+  /** Every region goes, and every window back to the pool: whoever kept one now sees somebody else's memory in it. */
+  unmapAll(): void {
+    for (const region of this.#table.all()) this.#drop(region);
+    this.#table.clear();
+    this.flags.clear();
+    this.generation++;
+    this.#windowMap.release();
+    this.#interrupts.failure = '';
+  }
+
+  /** As `unmapAll`; to be called before the memory is forgotten. */
+  dispose(): void {
+    this.unmapAll();
+    this.remote = undefined;
+  }
+
+  protected override transferElsewhere(
+    writing: boolean,
+    flags: number,
+    frame: number,
+    offset: number,
+    buffer: Uint8Array,
+    at: number,
+    length: number,
+  ): MemoryStatus {
+    const region = flags !== 0 ? this.#table.find(frame) : writing ? this.#interruptsAt(frame) : undefined;
+    if (region === undefined) return MemoryStatus.unmapped;
+    if ((region.flags & (writing ? PageFlag.writable : PageFlag.readable)) === 0) return MemoryStatus.denied;
+    const inRegion = (frame - region.firstFrame) * FRAME_BYTES + offset;
+    const moved = Math.min(length, region.frames * FRAME_BYTES - inRegion);
+    const status =
+      region.descriptor >= 0
+        ? this.#transferInFile(region, writing, inRegion, buffer, at, moved)
+        : this.#transferByMessage(region, writing, frame, offset, buffer, at, moved);
+    // Only now: while a message is out, others may come by here.
+    this.moved = moved;
+    return status;
+  }
+
+  #check(region: DmaRegion): { errno: number; why: string } | undefined {
+    const { address, size, offset, descriptor } = region;
+    if (size <= 0n) return { errno: EINVAL, why: 'empty' };
+    if (((address | size) & PAGE_MASK) !== 0n) return { errno: EINVAL, why: 'not whole pages' };
+    if (address < 0n || address + size > ADDRESS_LIMIT) return { errno: EINVAL, why: 'beyond 8 TiB' };
+    if (this.#table.size >= this.#maxRegions) return { errno: ENOMEM, why: `more than ${this.#maxRegions} regions` };
+    const frame = Number(address >> BigInt(FRAME_SHIFT));
+    if (this.#table.overlaps(frame, Number(size >> BigInt(FRAME_SHIFT)))) {
+      return { errno: EEXIST, why: 'overlaps a region' };
+    }
+    if (descriptor < 0) return undefined;
+    if (offset < 0n || (offset & PAGE_MASK) !== 0n) return { errno: EINVAL, why: 'file offset not at a page' };
+    if (offset + size > BigInt(Number.MAX_SAFE_INTEGER)) return { errno: EINVAL, why: 'file offset too large' };
+    if (!isRegularFile(descriptor)) {
+      return isSeekable(descriptor) ? undefined : { errno: EINVAL, why: 'a descriptor that cannot be memory' };
+    }
+    return fileSize(descriptor) < offset + size ? { errno: EINVAL, why: 'reaches beyond the file' } : undefined;
+  }
+
+  /** How the region's pages are reached, with the file in the windows where they are mapped. */
+  #place(region: Region, descriptor: number): number {
+    const noted = { address: BigInt(region.firstFrame) << BigInt(FRAME_SHIFT), bytes: region.frames * FRAME_BYTES };
+    if (!region.readable || !isRegularFile(descriptor) || !sealAgainstShrink(descriptor)) {
+      // Windows are read without a check, so what must not be read is not put there.
+      const why = region.readable ? 'file could shrink' : 'not readable';
+      if (this.#positionedRegions < POSITIONED_REGION_LIMIT) {
+        this.#trace.note('memory.not-mapped', this.#name, { ...noted, why, instead: 'file' });
+        return PageFlag.positioned;
+      }
+      this.#trace.note('memory.not-mapped', this.#name, { ...noted, why, instead: 'messages' });
+      return PageFlag.remote;
+    }
+    try {
+      this.#windowMap.map(region.firstFrame, region.frames, descriptor, BigInt(region.fileOffset), region.writable);
+    } catch (error) {
+      // Huge pages that do not align, a descriptor opened for reading, a process at its limits. Files on hugetlbfs have
+      // no positioned writes, so messages are what is left.
+      if (!(error instanceof SystemError)) throw error;
+      this.#trace.note('memory.not-mapped', this.#name, { ...noted, why: error.message, instead: 'messages' });
+      return PageFlag.remote;
+    }
+    this.#mappedBytes += region.frames * FRAME_BYTES;
+    return PageFlag.mapped;
+  }
+
+  /** What a region holds besides its place in the windows. */
+  #drop(region: Region): void {
+    if ((region.flags & PageFlag.mapped) !== 0) this.#mappedBytes -= region.frames * FRAME_BYTES;
+    if (region.descriptor >= 0) {
+      closeDescriptor(region.descriptor);
+      region.descriptor = -1;
+      this.#positionedRegions--;
+    }
+  }
+
+  #interruptsAt(frame: number): Region | undefined {
+    return (frame - INTERRUPT_FIRST_FRAME) >>> 0 < INTERRUPT_FRAMES ? this.#interrupts : undefined;
+  }
+
+  #transferInFile(
+    region: Region,
+    writing: boolean,
+    inRegion: number,
+    buffer: Uint8Array,
+    at: number,
+    length: number,
+  ): MemoryStatus {
+    const position = region.fileOffset + inRegion;
+    let done = 0;
+    try {
+      while (done < length) {
+        const count = writing
+          ? writeAt(region.descriptor, buffer, at + done, length - done, position + done)
+          : readAt(region.descriptor, buffer, at + done, length - done, position + done);
+        if (count === 0) return this.#fail(region, writing, 'the file ends before the region');
+        done += count;
+      }
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      return this.#fail(region, writing, error.message);
+    }
+    region.failure = '';
+    this.#positionedBytes += length;
+    return MemoryStatus.ok;
+  }
+
+  #transferByMessage(
+    region: Region,
+    writing: boolean,
+    frame: number,
+    offset: number,
+    buffer: Uint8Array,
+    at: number,
+    length: number,
+  ): MemoryStatus {
+    if (this.remote === undefined) return this.#fail(region, writing, 'no client');
+    const errno = writing
+      ? this.remote.dmaWrite(frame, offset, buffer, at, length)
+      : this.remote.dmaRead(frame, offset, buffer, at, length);
+    if (errno !== 0) return this.#fail(region, writing, `the client answered errno ${errno}`);
+    region.failure = '';
+    this.#messageBytes += length;
+    return MemoryStatus.ok;
+  }
+
+  #fail(region: Region, writing: boolean, why: string): MemoryStatus {
+    if (region.failure !== why) {
+      region.failure = why;
+      const address = BigInt(region.firstFrame) << BigInt(FRAME_SHIFT);
+      this.#trace.note('memory.failed', this.#name, { region: address, access: writing ? 'write' : 'read', why });
+    }
+    return MemoryStatus.failed;
+  }
+
+  #refuse(kind: string, problem: { errno: number; why: string }, address: bigint, size: bigint): number {
+    this.#trace.note(kind, this.#name, { address, size, errno: problem.errno, why: problem.why });
+    return problem.errno;
+  }
+}
+
+function newRegion(
+  firstFrame: number,
+  frames: number,
+  readable: boolean,
+  writable: boolean,
+  fileOffset: number,
+): Region {
+  const flags = (readable ? PageFlag.readable : 0) | (writable ? PageFlag.writable : 0);
+  return { firstFrame, frames, readable, writable, flags, descriptor: -1, fileOffset, failure: '' };
+}

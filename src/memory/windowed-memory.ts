@@ -1,0 +1,165 @@
+/**
+ * Guest memory in windows: the checks and the copies, which is all there is on the fast path. What is not in a window is
+ * left to the class that extends it.
+ */
+import { copyBytes } from './copy.ts';
+import {
+  FRAME_BYTES,
+  FRAME_SHIFT,
+  type GuestMemory,
+  MemoryStatus,
+  type MemoryWindow,
+  WINDOW_FRAME_MASK,
+  WINDOW_FRAME_SHIFT,
+} from './guest-memory.ts';
+import { CHUNK_FRAME_MASK, CHUNK_FRAME_SHIFT, MIXED, PageFlag, PageFlags } from './page-flags.ts';
+
+const CHUNK_BYTES = 1 << (CHUNK_FRAME_SHIFT + FRAME_SHIFT);
+const DIRECT_READ = PageFlag.readable | PageFlag.mapped;
+const DIRECT_WRITE = PageFlag.writable | PageFlag.mapped;
+/** Times a 64-bit word is read again because its low half changed meanwhile. */
+const TORN_READ_RETRIES = 8;
+
+/** Indexes of `counters`. */
+export const DirectCounter = { read: 0, written: 1 } as const;
+
+export abstract class WindowedMemory implements GuestMemory {
+  readonly windows: (MemoryWindow | undefined)[] = [];
+  generation = 0;
+  low = 0;
+  high = 0;
+
+  protected readonly flags = new PageFlags();
+  /** Bytes copied out of and into windows; doubles in an array, so that counting allocates nothing. */
+  protected readonly counters = new Float64Array(2);
+  readonly #word = new Uint8Array(8);
+  readonly #wordView = new DataView(this.#word.buffer);
+
+  /**
+   * A part of a transfer that lies outside windows, within pages that all have `flags`: moves as much as it can at once, at
+   * most `length`, and says how much in `moved`.
+   */
+  protected abstract transferElsewhere(
+    writing: boolean,
+    flags: number,
+    frame: number,
+    offset: number,
+    buffer: Uint8Array,
+    at: number,
+    length: number,
+  ): MemoryStatus;
+  protected moved = 0;
+
+  read(frame: number, offset: number, target: Uint8Array, at: number, length: number): MemoryStatus {
+    checkBuffer(target, at, length);
+    const chunk = frame >>> CHUNK_FRAME_SHIFT;
+    const chunks = this.flags.chunks;
+    if (
+      chunk < chunks.length &&
+      (chunks[chunk]! & (DIRECT_READ | MIXED)) === DIRECT_READ &&
+      ((frame & CHUNK_FRAME_MASK) << FRAME_SHIFT) + offset + length <= CHUNK_BYTES
+    ) {
+      const from = ((frame & WINDOW_FRAME_MASK) << FRAME_SHIFT) + offset;
+      copyBytes(this.windows[frame >>> WINDOW_FRAME_SHIFT]!.bytes, from, target, at, length);
+      this.counters[DirectCounter.read]! += length;
+      return MemoryStatus.ok;
+    }
+    return this.#transfer(false, frame, offset, target, at, length);
+  }
+
+  write(frame: number, offset: number, source: Uint8Array, at: number, length: number): MemoryStatus {
+    checkBuffer(source, at, length);
+    const chunk = frame >>> CHUNK_FRAME_SHIFT;
+    const chunks = this.flags.chunks;
+    if (
+      chunk < chunks.length &&
+      (chunks[chunk]! & (DIRECT_WRITE | MIXED)) === DIRECT_WRITE &&
+      ((frame & CHUNK_FRAME_MASK) << FRAME_SHIFT) + offset + length <= CHUNK_BYTES
+    ) {
+      const to = ((frame & WINDOW_FRAME_MASK) << FRAME_SHIFT) + offset;
+      copyBytes(source, at, this.windows[frame >>> WINDOW_FRAME_SHIFT]!.bytes, to, length);
+      this.counters[DirectCounter.written]! += length;
+      return MemoryStatus.ok;
+    }
+    return this.#transfer(true, frame, offset, source, at, length);
+  }
+
+  load64(frame: number, offset: number): MemoryStatus {
+    if ((this.flags.at(frame) & DIRECT_READ) === DIRECT_READ && (offset & ~0xff8) === 0) {
+      const words = this.windows[frame >>> WINDOW_FRAME_SHIFT]!.words;
+      const index = ((frame & WINDOW_FRAME_MASK) << 10) + (offset >> 2);
+      // Two loads are not one: where the guest changes the word in between, its halves must not be mixed.
+      let low = Atomics.load(words, index);
+      let high = Atomics.load(words, index + 1);
+      for (let i = 0; i < TORN_READ_RETRIES; i++) {
+        const again = Atomics.load(words, index);
+        if (again === low) break;
+        low = again;
+        high = Atomics.load(words, index + 1);
+      }
+      this.low = low;
+      this.high = high;
+      return MemoryStatus.ok;
+    }
+    const status = this.#transfer(false, frame, offset, this.#word, 0, 8);
+    if (status === MemoryStatus.ok) {
+      this.low = this.#wordView.getInt32(0, true);
+      this.high = this.#wordView.getInt32(4, true);
+    }
+    return status;
+  }
+
+  store32(frame: number, offset: number, value: number): MemoryStatus {
+    if ((this.flags.at(frame) & DIRECT_WRITE) === DIRECT_WRITE && (offset & ~0xffc) === 0) {
+      const words = this.windows[frame >>> WINDOW_FRAME_SHIFT]!.words;
+      Atomics.store(words, ((frame & WINDOW_FRAME_MASK) << 10) + (offset >> 2), value);
+      this.counters[DirectCounter.written]! += 4;
+      return MemoryStatus.ok;
+    }
+    this.#wordView.setInt32(0, value, true);
+    return this.#transfer(true, frame, offset, this.#word, 0, 4);
+  }
+
+  /** Run by run of pages with the same flags, which are looked at anew each time: they may change while a message is out. */
+  #transfer(
+    writing: boolean,
+    frame: number,
+    offset: number,
+    buffer: Uint8Array,
+    at: number,
+    length: number,
+  ): MemoryStatus {
+    const needed = writing ? PageFlag.writable : PageFlag.readable;
+    frame += offset >>> FRAME_SHIFT;
+    offset &= FRAME_BYTES - 1;
+    while (length > 0) {
+      const flags = this.flags.at(frame);
+      let moved: number;
+      if ((flags & PageFlag.mapped) !== 0) {
+        if ((flags & needed) === 0) return MemoryStatus.denied;
+        moved = Math.min(length, this.flags.run(frame) * FRAME_BYTES - offset);
+        const bytes = this.windows[frame >>> WINDOW_FRAME_SHIFT]!.bytes;
+        const index = ((frame & WINDOW_FRAME_MASK) << FRAME_SHIFT) + offset;
+        if (writing) copyBytes(buffer, at, bytes, index, moved);
+        else copyBytes(bytes, index, buffer, at, moved);
+        this.counters[writing ? DirectCounter.written : DirectCounter.read]! += moved;
+      } else {
+        const status = this.transferElsewhere(writing, flags, frame, offset, buffer, at, length);
+        if (status !== MemoryStatus.ok) return status;
+        moved = this.moved;
+      }
+      length -= moved;
+      at += moved;
+      offset += moved;
+      frame += offset >>> FRAME_SHIFT;
+      offset &= FRAME_BYTES - 1;
+    }
+    return MemoryStatus.ok;
+  }
+}
+
+function checkBuffer(buffer: Uint8Array, at: number, length: number): void {
+  if (at < 0 || length < 0 || at + length > buffer.length) {
+    throw new RangeError(`[${at}, ${at} + ${length}) is not in a buffer of ${buffer.length} bytes`);
+  }
+}

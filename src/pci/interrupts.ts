@@ -1,0 +1,241 @@
+import type { Trace } from '../trace/trace.ts';
+import type { ClientPort, InterruptDescription } from '../vfio-user/device-model.ts';
+import { msiMaskOffset, msiPendingOffset } from './capabilities.ts';
+import { CapabilityId, CommandBit, Header, Msi, Msix, PowerManagement, StatusBit } from './config-layout.ts';
+import type { ConfigSpace } from './config-space.ts';
+import type { FunctionDefinition } from './definition.ts';
+import type { MsixTable } from './msix.ts';
+import type { InterruptLine } from './ports.ts';
+
+/** linux/vfio.h, VFIO_PCI_*_IRQ_INDEX. */
+export const InterruptIndex = { intx: 0, msi: 1, msix: 2, error: 3, request: 4 } as const;
+
+const ABSENT: InterruptDescription = {
+  count: 0,
+  eventfd: false,
+  maskable: false,
+  automasked: false,
+  noresize: false,
+};
+
+/** The five interrupt indexes of a function, with the flags that vfio-pci gives them. */
+export function describeInterrupts(definition: FunctionDefinition): InterruptDescription[] {
+  const { interruptPin, msi, msix } = definition;
+  const message = { eventfd: true, maskable: false, automasked: false };
+  return [
+    interruptPin ? { count: 1, eventfd: true, maskable: true, automasked: true, noresize: false } : ABSENT,
+    msi ? { ...message, count: msi.vectors, noresize: true } : ABSENT,
+    // Vectors can be armed one by one while others are in use, so their number may grow.
+    msix ? { ...message, count: msix.vectors, noresize: false } : ABSENT,
+    ABSENT,
+    ABSENT,
+  ];
+}
+
+/**
+ * The interrupts of one function: MSI-X where it is enabled, else MSI, else INTx. "Enabled" is either the capability's enable bit
+ * or an eventfd that the client set: the two reach the server one after the other, and a client may use eventfds alone.
+ *
+ * A message that cannot be sent (vector masked, no eventfd yet, bus mastering off, not in D0) stays pending and is sent once.
+ */
+export class FunctionInterrupts implements InterruptLine {
+  private client: ClientPort | undefined;
+  private asserted = false;
+  /** INTx was signalled, and the client masked it until it says that it is done. */
+  private automasked = false;
+  private msiArmed = false;
+  private msixArmed = false;
+  private msiPending = 0;
+  private readonly msiControl: number;
+  private readonly msixControl: number;
+  private readonly msiMask: number;
+  private readonly msiPendingAt: number;
+  private readonly msiVectors: number;
+  private readonly pin: number;
+
+  constructor(
+    private readonly name: string,
+    private readonly config: ConfigSpace,
+    private readonly table: MsixTable | undefined,
+    private readonly trace: Trace,
+  ) {
+    const { msi, interruptPin } = config.definition;
+    const msiAt = config.capability(CapabilityId.msi);
+    this.pin = interruptPin;
+    this.msiVectors = msi?.vectors ?? 0;
+    this.msiControl = msi ? msiAt + Msi.control : 0;
+    this.msixControl = table ? config.capability(CapabilityId.msix) + Msix.control : 0;
+    this.msiMask = msi?.maskable ? msiAt + msiMaskOffset(msi) : 0;
+    this.msiPendingAt = msi?.maskable ? msiAt + msiPendingOffset(msi) : 0;
+    if (table) table.onUnmask = vector => this.deliverMsix(vector);
+  }
+
+  raise(vector = 0): void {
+    if (this.usesMsix()) this.raiseMsix(vector);
+    else if (this.usesMsi()) this.raiseMsi(vector);
+    else this.assert();
+  }
+
+  lower(): void {
+    if (!this.asserted) return;
+    this.asserted = false;
+    this.config.setBits(Header.status, StatusBit.interrupt, 0);
+  }
+
+  /** The client came (or went, with undefined): nothing is armed yet, INTx is not masked. */
+  attach(client: ClientPort | undefined): void {
+    this.client = client;
+    this.automasked = false;
+    this.msiArmed = false;
+    this.msixArmed = false;
+    if (!client) return;
+    this.msiArmed = this.anyArmed(InterruptIndex.msi, this.msiVectors);
+    this.msixArmed = this.anyArmed(InterruptIndex.msix, this.table?.vectors ?? 0);
+  }
+
+  /** The client set or removed eventfds of this index. */
+  armed(index: number): void {
+    if (index === InterruptIndex.msi) this.msiArmed = this.anyArmed(index, this.msiVectors);
+    if (index === InterruptIndex.msix) this.msixArmed = this.anyArmed(index, this.table?.vectors ?? 0);
+    // Taking the eventfd away ends the automask with it.
+    if (index === InterruptIndex.intx && !this.client?.isArmed(index, 0)) this.automasked = false;
+    this.evaluate();
+  }
+
+  /** The client lets INTx through again: signal it once more where it is still asserted. */
+  unmasked(index: number): void {
+    if (index === InterruptIndex.intx) this.automasked = false;
+    this.evaluate();
+  }
+
+  /** Sends whatever may go now: after a write to configuration space, and whenever else a condition changed. */
+  evaluate(): void {
+    const msix = this.usesMsix();
+    const msi = !msix && this.usesMsi();
+    if (!msix) this.table?.pending.fill(0);
+    if (!msi && this.msiPending !== 0) this.setMsiPending(0);
+    if (msix) this.sendPendingMsix();
+    else if (msi) this.sendPendingMsi();
+    else this.signalLine();
+  }
+
+  /**
+   * The function was reset: nothing asserted, nothing pending. What belongs to the client stays: its eventfds, and its mask
+   * on INTx, which only it can lift.
+   */
+  reset(): void {
+    this.lower();
+    this.msiPending = 0;
+    this.table?.reset();
+  }
+
+  private usesMsix(): boolean {
+    if (!this.table) return false;
+    return this.msixArmed || (this.config.get16(this.msixControl) & Msix.enable) !== 0;
+  }
+
+  private usesMsi(): boolean {
+    if (this.msiControl === 0) return false;
+    return this.msiArmed || (this.config.get16(this.msiControl) & Msi.enable) !== 0;
+  }
+
+  private anyArmed(index: number, vectors: number): boolean {
+    for (let vector = 0; vector < vectors; vector++) {
+      if (this.client?.isArmed(index, vector)) return true;
+    }
+    return false;
+  }
+
+  private assert(): void {
+    if (this.pin === 0) {
+      this.trace.note('interrupt.lost', this.name, { why: 'no message interrupts enabled, and no interrupt pin' });
+      return;
+    }
+    if (!this.asserted) {
+      this.asserted = true;
+      this.config.setBits(Header.status, StatusBit.interrupt, StatusBit.interrupt);
+    }
+    this.signalLine();
+  }
+
+  private signalLine(): void {
+    if (!this.asserted || this.automasked || !this.client) return;
+    if ((this.config.command & CommandBit.interruptDisable) !== 0 || this.isAsleep()) return;
+    if (this.client.trigger(InterruptIndex.intx, 0)) this.automasked = true;
+  }
+
+  private raiseMsix(vector: number): void {
+    const table = this.table!;
+    if (!this.checkVector(vector, table.vectors)) return;
+    table.setPending(vector, true);
+    this.noteBusMaster(vector);
+    this.deliverMsix(vector);
+  }
+
+  private deliverMsix(vector: number): void {
+    const table = this.table!;
+    if (!table.isPending(vector) || table.isMasked(vector) || !this.maySend()) return;
+    if ((this.config.get16(this.msixControl) & Msix.functionMask) !== 0) return;
+    if (this.client?.trigger(InterruptIndex.msix, vector)) table.setPending(vector, false);
+  }
+
+  private sendPendingMsix(): void {
+    const table = this.table!;
+    for (let index = 0; index < table.pending.length; index++) {
+      if (table.pending[index] === 0) continue;
+      for (let bit = 0; bit < 32; bit++) this.deliverMsix(index * 32 + bit);
+    }
+  }
+
+  private raiseMsi(raised: number): void {
+    if (!this.checkVector(raised, this.msiVectors)) return;
+    const vector = this.allocatedVector(raised);
+    this.setMsiPending(this.msiPending | (1 << vector));
+    this.noteBusMaster(vector);
+    this.sendPendingMsi();
+  }
+
+  /** With fewer vectors allocated than asked for, the function shares what it got (PCI 6.8.3.2). */
+  private allocatedVector(vector: number): number {
+    const control = this.config.get16(this.msiControl);
+    if ((control & Msi.enable) === 0) return vector;
+    return vector & ((1 << ((control >>> Msi.allocatedShift) & 0b111)) - 1);
+  }
+
+  private sendPendingMsi(): void {
+    if (this.msiPending === 0 || !this.client || !this.maySend()) return;
+    const ready = this.msiPending & ~(this.msiMask === 0 ? 0 : this.config.get32(this.msiMask));
+    let sent = 0;
+    for (let vector = 0; vector < this.msiVectors; vector++) {
+      const bit = 1 << vector;
+      if ((ready & bit) !== 0 && this.client.trigger(InterruptIndex.msi, vector)) sent |= bit;
+    }
+    if (sent !== 0) this.setMsiPending(this.msiPending & ~sent);
+  }
+
+  private setMsiPending(bits: number): void {
+    this.msiPending = bits;
+    if (this.msiPendingAt !== 0) this.config.set32(this.msiPendingAt, bits);
+  }
+
+  private checkVector(vector: number, vectors: number): boolean {
+    if (vector >= 0 && vector < vectors) return true;
+    this.trace.note('interrupt.vector', this.name, { vector, vectors });
+    return false;
+  }
+
+  /** A message is a memory write of the function: it needs bus mastering (PCIe 7.5.1.1.3) and power (PM 5.4.1). */
+  private maySend(): boolean {
+    return (this.config.command & CommandBit.busMaster) !== 0 && !this.isAsleep();
+  }
+
+  private isAsleep(): boolean {
+    return this.config.powerState !== PowerManagement.d0;
+  }
+
+  /** The driver's mistake that hardware keeps silent about. */
+  private noteBusMaster(vector: number): void {
+    if ((this.config.command & CommandBit.busMaster) !== 0) return;
+    this.trace.note('interrupt.notBusMaster', this.name, { vector });
+  }
+}

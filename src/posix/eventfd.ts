@@ -1,0 +1,65 @@
+/** eventfd(2): a counter behind a descriptor, by which one side wakes another. */
+import { readlinkSync } from 'node:fs';
+import { SystemError, systemErrorFrom } from './errors.ts';
+import { EAGAIN, EFD_CLOEXEC, EFD_NONBLOCK, EINTR, errno, eventfd, poll, readBytes, writeBytes } from './libc.ts';
+import { allocateNative } from './native-memory.ts';
+
+const COUNTER_BYTES = 8;
+const POLLOUT = 4;
+// One block a thread: the constant one, the counter read, and a struct pollfd.
+const scratch = allocateNative(4096);
+const ONE = scratch.address;
+const COUNTER = scratch.address + 8;
+const POLL = scratch.address + 16;
+scratch.words[0] = 1;
+scratch.words[5] = POLLOUT;
+
+/** A new counter at zero, non-blocking. */
+export function createEventFd(): number {
+  const fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (fd < 0) throw new SystemError('eventfd', errno());
+  return fd;
+}
+
+/** Whether a descriptor that somebody else sent is an eventfd, and so something that `signalEventFd` may write to. */
+export function isEventFd(fd: number): boolean {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`) === 'anon_inode:[eventfd]';
+  } catch (error) {
+    throw systemErrorFrom('readlink', error);
+  }
+}
+
+/**
+ * Adds one. A counter that is full stays as it is: its reader has a wake-up coming anyway. Never waits, also where the
+ * descriptor came from a client that left it blocking and filled it. Throws a SystemError (EBADF, EINVAL).
+ */
+export function signalEventFd(fd: number): void {
+  // O_NONBLOCK is shared with the client, so it is not ours to set: ask first instead.
+  scratch.words[4] = fd;
+  for (;;) {
+    const ready = poll(POLL, 1, 0);
+    if (ready === 0) return;
+    if (ready > 0) break;
+    const error = errno();
+    if (error !== EINTR) throw new SystemError('poll', error);
+  }
+  for (;;) {
+    if (writeBytes(fd, ONE, COUNTER_BYTES) >= 0) return;
+    const error = errno();
+    if (error === EAGAIN) return;
+    if (error !== EINTR) throw new SystemError('write', error, 'to an eventfd');
+  }
+}
+
+/** Reads the counter of a non-blocking eventfd and sets it to zero. */
+export function drainEventFd(fd: number): number {
+  for (;;) {
+    if (readBytes(fd, COUNTER, COUNTER_BYTES) >= 0) {
+      return (scratch.words[2]! >>> 0) + (scratch.words[3]! >>> 0) * 2 ** 32;
+    }
+    const error = errno();
+    if (error === EAGAIN) return 0;
+    if (error !== EINTR) throw new SystemError('read', error, 'from an eventfd');
+  }
+}

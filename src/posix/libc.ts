@@ -1,0 +1,104 @@
+/**
+ * The C library's functions, as koffi calls them, and the Linux constants that go with them (identical on x86-64 and
+ * arm64). Addresses and sizes go in as numbers: a user-space address is below 2^53. Nothing here checks anything: an
+ * address that is wrong is a crash, so the classes beside this file are the only callers.
+ */
+import koffi from 'koffi';
+
+const library = koffi.load(null);
+
+type Call<Arguments extends unknown[], Result = number> = (...args: Arguments) => Result;
+
+function bind<Arguments extends unknown[], Result = number>(definition: string): Call<Arguments, Result> {
+  return library.func(definition) as unknown as Call<Arguments, Result>;
+}
+
+export const socket = bind<[domain: number, type: number, protocol: number]>('int socket(int, int, int)');
+export const socketpair = bind<[domain: number, type: number, protocol: number, out: Int32Array]>(
+  'int socketpair(int, int, int, void *)',
+);
+export const bindSocket = bind<[fd: number, address: Uint8Array, length: number]>('int bind(int, void *, uint)');
+export const connect = bind<[fd: number, address: Uint8Array, length: number]>('int connect(int, void *, uint)');
+export const listen = bind<[fd: number, backlog: number]>('int listen(int, int)');
+export const accept4 = bind<[fd: number, address: number, length: number, flags: number]>(
+  'int accept4(int, uintptr_t, uintptr_t, int)',
+);
+export const recvmsg = bind<[fd: number, header: number, flags: number]>('int64_t recvmsg(int, uintptr_t, int)');
+export const sendmsg = bind<[fd: number, header: number, flags: number]>('int64_t sendmsg(int, uintptr_t, int)');
+export const readBytes = bind<[fd: number, address: number, length: number]>('int64_t read(int, uintptr_t, size_t)');
+export const writeBytes = bind<[fd: number, address: number, length: number]>('int64_t write(int, uintptr_t, size_t)');
+export const close = bind<[fd: number]>('int close(int)');
+export const fchmod = bind<[fd: number, mode: number]>('int fchmod(int, uint)');
+export const lseek = bind<[fd: number, offset: number, whence: number], number | bigint>(
+  'int64_t lseek(int, int64_t, int)',
+);
+export const fcntl = bind<[fd: number, command: number, argument: number]>('int fcntl(int, int, int)');
+export const poll = bind<[array: number, count: number, timeout: number]>('int poll(uintptr_t, ulong, int)');
+export const eventfd = bind<[initial: number, flags: number]>('int eventfd(uint, int)');
+export const memfdCreate = bind<[name: string, flags: number]>('int memfd_create(str, uint)');
+export const madvise = bind<[address: number, length: number, advice: number]>('int madvise(uintptr_t, size_t, int)');
+const mmapCall = bind<
+  [address: number, length: number, protection: number, flags: number, fd: number, offset: bigint],
+  number | bigint
+>('uintptr_t mmap(uintptr_t, size_t, int, int, int, int64_t)');
+
+/** mmap(2): the address, or -1 where it failed. */
+export function mmap(
+  address: number,
+  length: number,
+  protection: number,
+  flags: number,
+  fd: number,
+  offset: bigint,
+): number {
+  // MAP_FAILED, all ones, does not fit a number and so comes as a bigint.
+  const result = mmapCall(address, length, protection, flags, fd, offset);
+  return typeof result === 'number' ? result : -1;
+}
+
+/** The error number of the last call that failed on this thread; to be read before anything else is called. */
+export function errno(): number {
+  return koffi.errno();
+}
+
+/** A view over native memory; it lasts as long as the caller keeps the memory mapped. */
+export function viewOf(address: number, length: number): ArrayBuffer {
+  return koffi.view(BigInt(address), length);
+}
+
+export const AF_UNIX = 1;
+export const SOCK_STREAM = 1;
+export const SOCK_NONBLOCK = 0x800;
+export const SOCK_CLOEXEC = 0x80000;
+export const SOL_SOCKET = 1;
+export const SCM_RIGHTS = 1;
+export const MSG_CTRUNC = 0x8;
+export const MSG_DONTWAIT = 0x40;
+export const MSG_NOSIGNAL = 0x4000;
+export const MSG_CMSG_CLOEXEC = 0x40000000;
+export const EFD_NONBLOCK = 0x800;
+export const EFD_CLOEXEC = 0x80000;
+export const MFD_CLOEXEC = 1;
+export const MFD_ALLOW_SEALING = 2;
+export const F_ADD_SEALS = 1033;
+export const F_GET_SEALS = 1034;
+export const F_SEAL_SHRINK = 2;
+export const F_SEAL_GROW = 4;
+export const PROT_READ = 1;
+export const PROT_WRITE = 2;
+export const MAP_SHARED = 0x1;
+export const MAP_PRIVATE = 0x2;
+export const MAP_FIXED = 0x10;
+export const MAP_ANONYMOUS = 0x20;
+export const MAP_NORESERVE = 0x4000;
+export const MADV_DONTNEED = 4;
+export const SEEK_CUR = 1;
+
+export const EINTR = 4;
+export const EBADF = 9;
+export const EAGAIN = 11;
+export const ENOMEM = 12;
+export const EINVAL = 22;
+export const EADDRINUSE = 98;
+export const ECONNABORTED = 103;
+export const ECONNREFUSED = 111;

@@ -1,0 +1,149 @@
+/** Unix stream sockets: making, finding and accepting them. */
+import { lstatSync, unlinkSync } from 'node:fs';
+import { SystemError, systemErrorFrom } from './errors.ts';
+import {
+  AF_UNIX,
+  accept4,
+  bindSocket,
+  close,
+  connect,
+  EADDRINUSE,
+  EAGAIN,
+  ECONNABORTED,
+  ECONNREFUSED,
+  EINTR,
+  errno,
+  fchmod,
+  listen,
+  SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
+  SOCK_STREAM,
+  socket,
+  socketpair,
+} from './libc.ts';
+
+export { StreamSocket } from './stream-socket.ts';
+
+/** sun_path holds 108 bytes with the terminating NUL (unix(7)). */
+export const SOCKET_PATH_LIMIT = 107;
+/** Clients that wait to be accepted. */
+export const LISTEN_BACKLOG = 64;
+const SOCKET_MODE = 0o600;
+const SOCKET_FLAGS = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+
+/**
+ * A listening, non-blocking socket at `path`, reachable by its owner only. A socket file that nobody answers on is
+ * replaced. Throws an Error that names the path where something else is there, where a server answers on it, or where it
+ * is longer than SOCKET_PATH_LIMIT bytes.
+ */
+export function listenUnix(path: string): number {
+  const address = socketAddress(path);
+  const fd = newSocket();
+  try {
+    // bind(2) takes the file's mode from the socket's own: there is no moment at which others could connect.
+    if (fchmod(fd, SOCKET_MODE) < 0) throw new SystemError('fchmod', errno(), path);
+    if (bindSocket(fd, address, address.length) < 0) {
+      const error = errno();
+      if (error !== EADDRINUSE) throw new SystemError('bind', error, path);
+      removeStaleSocket(path, address);
+      if (bindSocket(fd, address, address.length) < 0) throw new SystemError('bind', errno(), path);
+    }
+    if (listen(fd, LISTEN_BACKLOG) < 0) throw new SystemError('listen', errno(), path);
+  } catch (error) {
+    closeDescriptor(fd);
+    throw error;
+  }
+  return fd;
+}
+
+/** The next client, non-blocking, or -1 where none is waiting. */
+export function acceptUnix(listener: number): number {
+  for (;;) {
+    const fd = accept4(listener, 0, 0, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) return fd;
+    const error = errno();
+    if (error === EAGAIN) return -1;
+    // A client that was gone before we came says nothing about the next one.
+    if (error !== EINTR && error !== ECONNABORTED) throw new SystemError('accept4', error);
+  }
+}
+
+/**
+ * A non-blocking connection to the server at `path`. Never waits: where the server's queue of waiting clients is full it
+ * throws a SystemError with EAGAIN.
+ */
+export function connectUnix(path: string): number {
+  const address = socketAddress(path);
+  const fd = newSocket();
+  const error = connectNow(fd, address);
+  if (error === 0) return fd;
+  closeDescriptor(fd);
+  throw new SystemError('connect', error, path);
+}
+
+/** Two connected, non-blocking stream sockets. */
+export function socketPair(): [number, number] {
+  const pair = new Int32Array(2);
+  if (socketpair(AF_UNIX, SOCKET_FLAGS, 0, pair) < 0) throw new SystemError('socketpair', errno());
+  return [pair[0]!, pair[1]!];
+}
+
+/** Closes a descriptor that this process owns. Throws a SystemError (EBADF) where it is not open: somebody closed it twice. */
+export function closeDescriptor(fd: number): void {
+  if (close(fd) < 0) {
+    const error = errno();
+    // Linux has released the descriptor even when close(2) was interrupted.
+    if (error !== EINTR) throw new SystemError('close', error, `${fd}`);
+  }
+}
+
+function newSocket(): number {
+  const fd = socket(AF_UNIX, SOCKET_FLAGS, 0);
+  if (fd < 0) throw new SystemError('socket', errno());
+  return fd;
+}
+
+function connectNow(fd: number, address: Uint8Array): number {
+  for (;;) {
+    if (connect(fd, address, address.length) === 0) return 0;
+    const error = errno();
+    if (error !== EINTR) return error;
+  }
+}
+
+/** struct sockaddr_un: the family in the machine's byte order, then the path with a NUL. */
+function socketAddress(path: string): Uint8Array {
+  const bytes = new TextEncoder().encode(path);
+  if (bytes.length === 0) throw new Error('a socket needs a path');
+  if (bytes.length > SOCKET_PATH_LIMIT) {
+    throw new Error(`socket path of ${bytes.length} bytes, but at most ${SOCKET_PATH_LIMIT} are allowed: ${path}`);
+  }
+  if (bytes.includes(0)) throw new Error(`socket path holds a NUL: ${JSON.stringify(path)}`);
+  const address = new Uint8Array(2 + bytes.length + 1);
+  address[0] = AF_UNIX;
+  address.set(bytes, 2);
+  return address;
+}
+
+function removeStaleSocket(path: string, address: Uint8Array): void {
+  try {
+    if (!lstatSync(path).isSocket()) throw new Error(`cannot listen at ${path}: a file that is no socket is there`);
+  } catch (error) {
+    if (isMissing(error)) return;
+    throw error;
+  }
+  const fd = newSocket();
+  const error = connectNow(fd, address);
+  closeDescriptor(fd);
+  if (error === 0 || error === EAGAIN) throw new Error(`cannot listen at ${path}: another server answers there`);
+  if (error !== ECONNREFUSED) throw new SystemError('connect', error, path);
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if (!isMissing(error)) throw systemErrorFrom('unlink', error);
+  }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
+}

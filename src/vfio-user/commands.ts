@@ -1,0 +1,248 @@
+/** What the server does on each command of the client: one function each, and the table by which they are found. */
+import { Errno } from './device-model.ts';
+import type { Reply, Request } from './messages.ts';
+import type { ServedClient } from './served-client.ts';
+import {
+  Command,
+  DeviceInfo,
+  DmaMap,
+  DmaUnmap,
+  IrqInfo,
+  IrqSet,
+  PAGE_BYTES,
+  RegionAccess,
+  RegionInfo,
+  RegionIoFds,
+  Version,
+} from './spec.ts';
+import { clientDataTransfer, composeVersionData, parseVersion, VersionError } from './version.ts';
+
+/** Too many DMA regions (asm-generic/errno-base.h). */
+export const ENOSPC = 28;
+
+const TWO_TO_32 = 0x100000000;
+const ADDRESS_SPACE = 1n << 64n;
+const PAGE_MASK = BigInt(PAGE_BYTES - 1);
+
+export interface CommandHandler {
+  /** Bytes of payload without which the command means nothing; fewer are EINVAL. */
+  readonly payload: number;
+  /** Descriptors on a command that takes none close the connection. */
+  readonly takesDescriptors: boolean;
+  /** Returns an errno. On success `reply.length` bytes of payload follow the reply's header. */
+  serve(client: ServedClient, request: Request, reply: Reply): number;
+}
+
+/** By command number. What is missing is answered ENOTSUP. */
+export const commandHandlers: readonly (CommandHandler | undefined)[] = table([
+  [Command.version, { payload: 0, takesDescriptors: false, serve: version }],
+  [Command.dmaMap, { payload: DmaMap.bytes, takesDescriptors: true, serve: dmaMap }],
+  [Command.dmaUnmap, { payload: DmaUnmap.bytes, takesDescriptors: false, serve: dmaUnmap }],
+  [Command.deviceGetInfo, { payload: DeviceInfo.bytes, takesDescriptors: false, serve: deviceGetInfo }],
+  [Command.deviceGetRegionInfo, { payload: RegionInfo.bytes, takesDescriptors: false, serve: deviceGetRegionInfo }],
+  [Command.deviceGetRegionIoFds, { payload: RegionIoFds.bytes, takesDescriptors: false, serve: deviceGetRegionIoFds }],
+  [Command.deviceGetIrqInfo, { payload: IrqInfo.bytes, takesDescriptors: false, serve: deviceGetIrqInfo }],
+  [Command.deviceSetIrqs, { payload: IrqSet.bytes, takesDescriptors: true, serve: deviceSetIrqs }],
+  [Command.regionRead, { payload: RegionAccess.bytes, takesDescriptors: false, serve: regionRead }],
+  [Command.regionWrite, { payload: RegionAccess.bytes, takesDescriptors: false, serve: regionWrite }],
+  [Command.deviceReset, { payload: 0, takesDescriptors: false, serve: deviceReset }],
+]);
+
+function table(entries: readonly (readonly [number, CommandHandler])[]): (CommandHandler | undefined)[] {
+  const handlers: (CommandHandler | undefined)[] = [];
+  for (const [command, handler] of entries) handlers[command] = handler;
+  return handlers;
+}
+
+function version(client: ServedClient, request: Request, reply: Reply): number {
+  if (client.negotiated) {
+    client.connection.close('second VERSION');
+    return Errno.EINVAL;
+  }
+  try {
+    const proposal = parseVersion(request.bytes, request.at, request.length, client.limits);
+    const data = composeVersionData(proposal, client.limits);
+    reply.view.setUint16(reply.at + Version.majorAt, Version.major, true);
+    reply.view.setUint16(reply.at + Version.minorAt, Math.min(proposal.minor, Version.minor), true);
+    reply.bytes.set(data, reply.at + Version.dataAt);
+    reply.length = Version.bytes + data.length;
+    client.negotiate(clientDataTransfer(proposal));
+    return Errno.ok;
+  } catch (error) {
+    if (!(error instanceof VersionError)) throw error;
+    client.connection.close('handshake failed', { why: error.message });
+    return Errno.EINVAL;
+  }
+}
+
+function dmaMap(client: ServedClient, request: Request): number {
+  const flags = request.u32(DmaMap.flags);
+  const offset = request.u64(DmaMap.offset);
+  const address = request.u64(DmaMap.address);
+  const size = request.u64(DmaMap.size);
+  const { descriptors } = request;
+  const mapped = descriptors.length > 0;
+  if (request.u32(DmaMap.argsz) < DmaMap.bytes) return Errno.EINVAL;
+  if (flags === 0 || (flags & ~(DmaMap.readable | DmaMap.writable)) !== 0) return Errno.EINVAL;
+  if (descriptors.length > 1) return Errno.EINVAL;
+  if (size === 0n || address + size > ADDRESS_SPACE || offset + size > ADDRESS_SPACE) return Errno.EINVAL;
+  if (((address | size | (mapped ? offset : 0n)) & PAGE_MASK) !== 0n) return Errno.EINVAL;
+  if (client.dmaRegions >= client.limits.maxDmaMaps) return ENOSPC;
+  const descriptor = request.takeDescriptors()[0] ?? -1;
+  const errno = client.model.dma.map({
+    address,
+    size,
+    offset,
+    descriptor,
+    readable: (flags & DmaMap.readable) !== 0,
+    writable: (flags & DmaMap.writable) !== 0,
+  });
+  if (errno === Errno.ok) client.dmaRegions++;
+  return errno;
+}
+
+function dmaUnmap(client: ServedClient, request: Request, reply: Reply): number {
+  const flags = request.u32(DmaUnmap.flags);
+  const address = request.u64(DmaUnmap.address);
+  const size = request.u64(DmaUnmap.size);
+  if (request.u32(DmaUnmap.argsz) < DmaUnmap.bytes) return Errno.EINVAL;
+  if (flags & DmaUnmap.getDirtyBitmap) return Errno.ENOTSUP;
+  if ((flags & ~DmaUnmap.all) !== 0) return Errno.EINVAL;
+  if (flags & DmaUnmap.all) {
+    if (address !== 0n || size !== 0n) return Errno.EINVAL;
+    client.model.dma.unmapAll();
+    client.dmaRegions = 0;
+  } else {
+    const errno = client.model.dma.unmap(address, size);
+    if (errno !== Errno.ok) return errno;
+    client.dmaRegions--;
+  }
+  echo(request, reply, DmaUnmap.bytes);
+  return Errno.ok;
+}
+
+function deviceGetInfo(client: ServedClient, request: Request, reply: Reply): number {
+  if (request.u32(DeviceInfo.argsz) < DeviceInfo.bytes) return Errno.EINVAL;
+  reply.setU32(DeviceInfo.argsz, DeviceInfo.bytes);
+  reply.setU32(DeviceInfo.flags, DeviceInfo.reset | DeviceInfo.pci);
+  reply.setU32(DeviceInfo.regions, client.model.regions.length);
+  reply.setU32(DeviceInfo.irqs, client.model.interrupts.length);
+  reply.length = DeviceInfo.bytes;
+  return Errno.ok;
+}
+
+function deviceGetRegionInfo(client: ServedClient, request: Request, reply: Reply): number {
+  const index = request.u32(RegionInfo.index);
+  const region = client.model.regions[index];
+  if (request.u32(RegionInfo.argsz) < RegionInfo.bytes || region === undefined) return Errno.EINVAL;
+  reply.setU32(RegionInfo.argsz, RegionInfo.bytes);
+  reply.setU32(RegionInfo.flags, (region.readable ? RegionInfo.read : 0) | (region.writable ? RegionInfo.write : 0));
+  reply.setU32(RegionInfo.index, index);
+  reply.setU32(RegionInfo.capOffset, 0);
+  reply.setU64(RegionInfo.size, BigInt(region.size));
+  reply.setU64(RegionInfo.offset, 0n);
+  reply.length = RegionInfo.bytes;
+  return Errno.ok;
+}
+
+/** No region can be reached by a descriptor of its own, so the list is empty. */
+function deviceGetRegionIoFds(client: ServedClient, request: Request, reply: Reply): number {
+  const index = request.u32(RegionIoFds.index);
+  if (request.u32(RegionIoFds.argsz) < RegionIoFds.bytes || request.u32(RegionIoFds.flags) !== 0) return Errno.EINVAL;
+  if (client.model.regions[index] === undefined) return Errno.EINVAL;
+  reply.setU32(RegionIoFds.argsz, RegionIoFds.bytes);
+  reply.setU32(RegionIoFds.flags, 0);
+  reply.setU32(RegionIoFds.index, index);
+  reply.setU32(RegionIoFds.count, 0);
+  reply.length = RegionIoFds.bytes;
+  return Errno.ok;
+}
+
+function deviceGetIrqInfo(client: ServedClient, request: Request, reply: Reply): number {
+  const index = request.u32(IrqInfo.index);
+  const interrupt = client.model.interrupts[index];
+  if (request.u32(IrqInfo.argsz) < IrqInfo.bytes || interrupt === undefined) return Errno.EINVAL;
+  reply.setU32(IrqInfo.argsz, IrqInfo.bytes);
+  reply.setU32(
+    IrqInfo.flags,
+    (interrupt.eventfd ? IrqInfo.eventfd : 0) |
+      (interrupt.maskable ? IrqInfo.maskable : 0) |
+      (interrupt.automasked ? IrqInfo.automasked : 0) |
+      (interrupt.noresize ? IrqInfo.noresize : 0),
+  );
+  reply.setU32(IrqInfo.index, index);
+  reply.setU32(IrqInfo.count, interrupt.count);
+  reply.length = IrqInfo.bytes;
+  return Errno.ok;
+}
+
+function deviceSetIrqs(client: ServedClient, request: Request): number {
+  const flags = request.u32(IrqSet.flags);
+  const count = request.u32(IrqSet.count);
+  const needed = IrqSet.bytes + (flags & IrqSet.dataBool ? count : 0);
+  if (request.u32(IrqSet.argsz) < needed || request.length < needed) return Errno.EINVAL;
+  return client.interrupts.set(
+    flags,
+    request.u32(IrqSet.index),
+    request.u32(IrqSet.start),
+    count,
+    request.bytes,
+    request.at + IrqSet.data,
+    request.takeDescriptors(),
+  );
+}
+
+function regionRead(client: ServedClient, request: Request, reply: Reply): number {
+  const { view, at } = request;
+  const high = view.getUint32(at + RegionAccess.offset + 4, true);
+  const low = view.getUint32(at + RegionAccess.offset, true);
+  const index = view.getUint32(at + RegionAccess.region, true);
+  const count = view.getUint32(at + RegionAccess.count, true);
+  if (count > client.limits.maxDataTransfer) return Errno.EINVAL;
+  const region = client.model.regions[index];
+  // Both sums are exact: a region's size is, and a double holds the first 2^53.
+  if (region?.readable !== true || high * TWO_TO_32 + low + count > region.size) return Errno.EINVAL;
+  if (count > 0) {
+    const errno = client.model.read(index, high * TWO_TO_32 + low, reply.bytes, reply.at + RegionAccess.data, count);
+    if (errno !== Errno.ok) return errno;
+  }
+  echoAccess(reply, high, low, index, count);
+  reply.length = RegionAccess.bytes + count;
+  return Errno.ok;
+}
+
+function regionWrite(client: ServedClient, request: Request, reply: Reply): number {
+  const { view, at } = request;
+  const high = view.getUint32(at + RegionAccess.offset + 4, true);
+  const low = view.getUint32(at + RegionAccess.offset, true);
+  const index = view.getUint32(at + RegionAccess.region, true);
+  const count = view.getUint32(at + RegionAccess.count, true);
+  if (count > client.limits.maxDataTransfer || count !== request.length - RegionAccess.bytes) return Errno.EINVAL;
+  const region = client.model.regions[index];
+  if (region?.writable !== true || high * TWO_TO_32 + low + count > region.size) return Errno.EINVAL;
+  if (count > 0) {
+    const errno = client.model.write(index, high * TWO_TO_32 + low, request.bytes, at + RegionAccess.data, count);
+    if (errno !== Errno.ok) return errno;
+  }
+  echoAccess(reply, high, low, index, count);
+  reply.length = RegionAccess.bytes;
+  return Errno.ok;
+}
+
+function deviceReset(client: ServedClient): number {
+  client.model.reset();
+  return Errno.ok;
+}
+
+function echo(request: Request, reply: Reply, length: number): void {
+  for (let i = 0; i < length; i++) reply.bytes[reply.at + i] = request.bytes[request.at + i]!;
+  reply.length = length;
+}
+
+function echoAccess(reply: Reply, high: number, low: number, index: number, count: number): void {
+  const { view, at } = reply;
+  view.setUint32(at + RegionAccess.offset, low, true);
+  view.setUint32(at + RegionAccess.offset + 4, high, true);
+  view.setUint32(at + RegionAccess.region, index, true);
+  view.setUint32(at + RegionAccess.count, count, true);
+}

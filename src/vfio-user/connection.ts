@@ -1,0 +1,300 @@
+/** Whole messages in and out of one stream socket; knows headers, and nothing of what the messages mean. */
+import { SystemError } from '../posix/errors.ts';
+import { type EventLoop, PollEvents, type Watch } from '../posix/event-loop.ts';
+import { closeDescriptor, StreamSocket } from '../posix/socket.ts';
+import type { TraceValue } from '../trace/trace.ts';
+import { Header } from './header.ts';
+import { type Limits, largestMessage } from './limits.ts';
+import { HEADER_BYTES, HeaderFlag } from './spec.ts';
+
+export type Detail = Readonly<Record<string, TraceValue>>;
+
+const NO_DESCRIPTORS: number[] = [];
+const NO_DETAIL: Detail = {};
+const GONE = PollEvents.error | PollEvents.hangup | PollEvents.invalid;
+
+export interface MessageHandler {
+  /**
+   * Bytes that the answer to this message may take. Until the output has that much room the message is held back, and with it
+   * all that follow: a peer that does not read its answers is not read from.
+   */
+  replyRoom(header: Header, payload: number, length: number): number;
+  /**
+   * One whole message, its payload at `input[payload, payload + length)`. The descriptors that came with it belong to the
+   * handler. Must not run the event loop.
+   */
+  message(header: Header, payload: number, length: number, descriptors: number[]): void;
+  /** The connection ended, for the reason given; nothing is called after this. */
+  closed(reason: string, detail: Detail): void;
+}
+
+interface Attached {
+  at: number;
+  readonly descriptors: readonly number[];
+}
+
+export class Connection {
+  readonly input: Uint8Array;
+  readonly inputView: DataView;
+  readonly output: Uint8Array;
+  readonly outputView: DataView;
+  bytesReceived = 0;
+  bytesSent = 0;
+  /** True while a message is with the handler. */
+  dispatching = false;
+
+  private readonly socket: StreamSocket;
+  private readonly watch: Watch;
+  private readonly header = new Header();
+  private readonly largest: number;
+  private isClosed = false;
+
+  private inHead = 0;
+  private inTail = 0;
+  /** The message at `inHead` waits for room in the output. */
+  private held = false;
+  /** Descriptors received and not yet handed on, and where in the input the last byte lies that arrived with them. */
+  private descriptors: number[] = NO_DESCRIPTORS;
+  private descriptorsAt = 0;
+
+  private outHead = 0;
+  private outTail = 0;
+  /** Bytes still to send of each queued message: each goes out by itself, so that none of QEMU's reads ends in a header. */
+  private readonly queue: Int32Array;
+  private queueFirst = 0;
+  private queueLength = 0;
+  private attached: Attached[] = [];
+
+  /** Owns `fd` from here on. */
+  constructor(
+    fd: number,
+    private readonly loop: EventLoop,
+    private readonly limits: Limits,
+    private readonly handler: MessageHandler,
+  ) {
+    this.largest = largestMessage(limits);
+    this.socket = new StreamSocket(
+      fd,
+      this.largest + limits.receiveAhead,
+      Math.max(this.largest, limits.maxQueuedBytes),
+      limits.maxDescriptors,
+    );
+    this.input = this.socket.input;
+    this.output = this.socket.output;
+    this.inputView = viewOf(this.input);
+    this.outputView = viewOf(this.output);
+    this.queue = new Int32Array(limits.maxQueuedMessages);
+    this.watch = this.loop.watch(fd, PollEvents.in, events => this.ready(events));
+  }
+
+  get closed(): boolean {
+    return this.isClosed;
+  }
+
+  /** Everything committed has reached the kernel. */
+  get drained(): boolean {
+    return this.queueLength === 0;
+  }
+
+  hasRoom(size: number): boolean {
+    return this.queueLength < this.queue.length && this.output.length - (this.outTail - this.outHead) >= size;
+  }
+
+  /**
+   * Where in the output a message of at most `size` bytes can be put together, or -1 where there is no room or nobody to send
+   * it to. Valid until the next call.
+   */
+  reserve(size: number): number {
+    if (this.isClosed || !this.hasRoom(size)) return -1;
+    if (this.outTail + size > this.output.length) this.compactOutput();
+    return this.outTail;
+  }
+
+  /** Sends the `size` bytes that now stand at the reserved place. The descriptors must stay open until `drained`. */
+  commit(size: number, descriptors?: readonly number[]): void {
+    if (this.isClosed) return;
+    if (descriptors !== undefined && descriptors.length > 0) this.attached.push({ at: this.outTail, descriptors });
+    this.queue[(this.queueFirst + this.queueLength) % this.queue.length] = size;
+    this.queueLength++;
+    this.outTail += size;
+    if (this.queueLength === 1) {
+      this.flush();
+      this.updateInterest();
+    }
+  }
+
+  /** Takes what the peer has sent, up to `receives` times; true if it is still there after that. */
+  pump(receives: number): boolean {
+    if (this.queueLength > 0) this.flush();
+    for (let i = 0; i < receives && !this.isClosed && !this.held; i++) {
+      if (!this.receive()) break;
+    }
+    this.updateInterest();
+    return !this.isClosed;
+  }
+
+  close(reason: string, detail: Detail = NO_DETAIL): void {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    this.watch.stop();
+    for (const descriptor of this.descriptors) closeDescriptor(descriptor);
+    this.descriptors = NO_DESCRIPTORS;
+    this.queueLength = 0;
+    this.attached = [];
+    this.socket.close();
+    this.handler.closed(reason, detail);
+  }
+
+  private ready(events: number): void {
+    if (events & PollEvents.out) {
+      this.flush();
+      if (this.held) this.process();
+    }
+    if (this.isClosed) return;
+    if (!this.held) {
+      if (events & (PollEvents.in | GONE)) this.receive();
+    } else if (events & GONE) {
+      this.close('hung up with answers unread');
+    }
+    this.updateInterest();
+  }
+
+  /** Receives once and handles what is whole; false where nothing was there or the connection is over. */
+  private receive(): boolean {
+    let received: number;
+    try {
+      received = this.socket.receive(this.inTail, this.input.length - this.inTail);
+    } catch (error) {
+      this.fail('receive failed', error);
+      return false;
+    }
+    if (received < 0) return false;
+    if (received === 0) {
+      this.close(this.inTail > this.inHead ? 'end of stream inside a message' : 'end of stream');
+      return false;
+    }
+    this.inTail += received;
+    this.bytesReceived += received;
+    if (!this.takeDescriptors()) return false;
+    this.process();
+    return !this.isClosed;
+  }
+
+  /**
+   * The kernel ends a receive after the data that descriptors came with, so these belong to the message that holds the last
+   * byte received, whole or not.
+   */
+  private takeDescriptors(): boolean {
+    if (this.socket.receivedDescriptors > 0) {
+      const taken = this.socket.takeDescriptors();
+      this.descriptors = this.descriptors.length > 0 ? this.descriptors.concat(taken) : taken;
+      this.descriptorsAt = this.inTail - 1;
+    }
+    if (this.socket.descriptorsTruncated || this.descriptors.length > this.limits.maxDescriptors) {
+      this.close('too many descriptors', { limit: this.limits.maxDescriptors });
+      return false;
+    }
+    return true;
+  }
+
+  private process(): void {
+    if (this.dispatching) throw new Error('the event loop was run while a message was with its handler');
+    const { header } = this;
+    this.held = false;
+    while (!this.isClosed && this.inTail - this.inHead >= HEADER_BYTES) {
+      header.read(this.inputView, this.inHead);
+      if (header.size < HEADER_BYTES || header.size > this.largest) {
+        this.close('message size out of range', { size: header.size, limit: this.largest, command: header.command });
+        return;
+      }
+      if (header.type !== HeaderFlag.typeCommand && header.type !== HeaderFlag.typeReply) {
+        this.close('unknown message type', { type: header.type, command: header.command });
+        return;
+      }
+      if (this.inTail - this.inHead < header.size) break;
+      const payload = this.inHead + HEADER_BYTES;
+      const length = header.size - HEADER_BYTES;
+      if (!this.hasRoom(this.handler.replyRoom(header, payload, length))) {
+        this.held = true;
+        return;
+      }
+      this.inHead += header.size;
+      this.dispatching = true;
+      try {
+        this.handler.message(header, payload, length, this.descriptorsUpTo(this.inHead));
+      } finally {
+        this.dispatching = false;
+      }
+    }
+    if (!this.isClosed) this.compactInput();
+  }
+
+  private descriptorsUpTo(end: number): number[] {
+    if (this.descriptors.length === 0 || this.descriptorsAt >= end) return NO_DESCRIPTORS;
+    const descriptors = this.descriptors;
+    this.descriptors = NO_DESCRIPTORS;
+    return descriptors;
+  }
+
+  /** Leaves room for the rest of the largest message. */
+  private compactInput(): void {
+    if (this.inHead === this.inTail) {
+      this.inHead = 0;
+      this.inTail = 0;
+    } else if (this.input.length - this.inHead < this.largest) {
+      this.input.copyWithin(0, this.inHead, this.inTail);
+      this.descriptorsAt -= this.inHead;
+      this.inTail -= this.inHead;
+      this.inHead = 0;
+    }
+  }
+
+  private compactOutput(): void {
+    this.output.copyWithin(0, this.outHead, this.outTail);
+    for (const attached of this.attached) attached.at -= this.outHead;
+    this.outTail -= this.outHead;
+    this.outHead = 0;
+  }
+
+  private flush(): void {
+    while (this.queueLength > 0) {
+      const left = this.queue[this.queueFirst]!;
+      const first = this.attached[0];
+      const descriptors = first !== undefined && first.at === this.outHead ? first.descriptors : undefined;
+      let sent: number;
+      try {
+        sent = this.socket.send(this.outHead, left, descriptors);
+      } catch (error) {
+        this.fail('send failed', error);
+        return;
+      }
+      if (sent < 0) return;
+      if (descriptors !== undefined && sent > 0) this.attached.shift();
+      this.outHead += sent;
+      this.bytesSent += sent;
+      if (sent < left) {
+        this.queue[this.queueFirst] = left - sent;
+      } else {
+        this.queueFirst = (this.queueFirst + 1) % this.queue.length;
+        this.queueLength--;
+      }
+    }
+    this.outHead = 0;
+    this.outTail = 0;
+  }
+
+  private fail(reason: string, error: unknown): void {
+    if (!(error instanceof SystemError)) throw error;
+    this.close(reason, { code: error.code });
+  }
+
+  private updateInterest(): void {
+    if (this.isClosed) return;
+    const interest = (this.held ? 0 : PollEvents.in) | (this.queueLength > 0 ? PollEvents.out : 0);
+    if (this.watch.interest !== interest) this.watch.interest = interest;
+  }
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

@@ -1,0 +1,200 @@
+/** Which eventfd signals which vector, and which vectors are masked (vfio-user, section "VFIO_USER_DEVICE_SET_IRQS"). */
+import { SystemError } from '../posix/errors.ts';
+import { type EventLoop, PollEvents, type Watch } from '../posix/event-loop.ts';
+import { drainEventFd, isEventFd, signalEventFd } from '../posix/eventfd.ts';
+import { closeDescriptor } from '../posix/socket.ts';
+import type { Trace } from '../trace/trace.ts';
+import { Errno, type InterruptDescription } from './device-model.ts';
+import { IrqSet } from './spec.ts';
+
+export interface InterruptListener {
+  unmasked(index: number, vector: number): void;
+  armed(index: number): void;
+}
+
+export interface InterruptTableOptions {
+  readonly interrupts: readonly InterruptDescription[];
+  readonly loop: EventLoop;
+  readonly listener: InterruptListener;
+  readonly trace: Trace;
+  readonly name: string;
+}
+
+interface Bound {
+  readonly descriptor: number;
+  readonly watch: Watch;
+}
+
+/** The vectors of one index. */
+class Vectors {
+  readonly triggers: Int32Array;
+  readonly masked: Uint8Array;
+  /** Eventfds by which the client masks and unmasks without a message (linux/vfio.h: [UN]MASK is user to kernel). */
+  readonly maskers = new Map<number, Bound>();
+  readonly unmaskers = new Map<number, Bound>();
+
+  constructor(readonly description: InterruptDescription) {
+    this.triggers = new Int32Array(description.count).fill(-1);
+    this.masked = new Uint8Array(description.count);
+  }
+}
+
+export class InterruptTable {
+  private readonly vectors: readonly Vectors[];
+
+  constructor(private readonly options: InterruptTableOptions) {
+    this.vectors = options.interrupts.map(description => new Vectors(description));
+  }
+
+  isArmed(index: number, vector: number): boolean {
+    const vectors = this.vectors[index];
+    return vectors !== undefined && vector < vectors.triggers.length && vectors.triggers[vector] !== -1;
+  }
+
+  /** Signals the eventfd of the vector; an automasked one is masked from then on. False where none is set, or masked. */
+  trigger(index: number, vector: number): boolean {
+    if (!this.isArmed(index, vector)) return false;
+    const vectors = this.vectors[index]!;
+    if (vectors.masked[vector] !== 0) return false;
+    // Before the signal, so that the client's unmasking cannot come first.
+    if (vectors.description.automasked) vectors.masked[vector] = 1;
+    return this.signal(vectors, index, vector);
+  }
+
+  /**
+   * One DEVICE_SET_IRQS whose fields have been checked for their form. `bools[at]` is the first of `count` booleans where the
+   * flags say so. Owns the descriptors. Returns an errno.
+   */
+  set(
+    flags: number,
+    index: number,
+    start: number,
+    count: number,
+    bools: Uint8Array,
+    at: number,
+    descriptors: readonly number[],
+  ): number {
+    let errno: number = Errno.EIO;
+    try {
+      errno = this.check(flags, index, start, count, descriptors);
+    } finally {
+      if (errno !== Errno.ok) for (const descriptor of descriptors) closeDescriptor(descriptor);
+    }
+    if (errno !== Errno.ok) return errno;
+    const vectors = this.vectors[index]!;
+    if (flags & IrqSet.dataEventfd) {
+      this.bind(vectors, flags, index, start, count, descriptors);
+    } else if (count === 0) {
+      this.release(vectors);
+      this.options.listener.armed(index);
+    } else {
+      for (let i = 0; i < count; i++) {
+        if (flags & IrqSet.dataBool && bools[at + i] === 0) continue;
+        this.act(flags, index, start + i);
+      }
+    }
+    return Errno.ok;
+  }
+
+  /** Closes every eventfd; the client is gone. */
+  close(): void {
+    for (const vectors of this.vectors) this.release(vectors);
+  }
+
+  private check(flags: number, index: number, start: number, count: number, descriptors: readonly number[]): number {
+    const vectors = this.vectors[index];
+    if (vectors === undefined) return Errno.EINVAL;
+    const data = flags & IrqSet.dataMask;
+    const action = flags & IrqSet.actionsMask;
+    if ((flags & ~(IrqSet.dataMask | IrqSet.actionsMask)) !== 0) return Errno.EINVAL;
+    if (!isSingleBit(data) || !isSingleBit(action)) return Errno.EINVAL;
+    if (data !== IrqSet.dataEventfd && descriptors.length > 0) return Errno.EINVAL;
+    if (count === 0) {
+      // Only "disable all of this index" has a count of zero, and it may name an index that has no vectors.
+      const disables = data === IrqSet.dataNone && action === IrqSet.actionTrigger && start === 0;
+      return disables ? Errno.ok : Errno.EINVAL;
+    }
+    if (start + count > vectors.description.count) return Errno.EINVAL;
+    if (action !== IrqSet.actionTrigger && !vectors.description.maskable) return Errno.EINVAL;
+    if (data !== IrqSet.dataEventfd) return Errno.ok;
+    if (!vectors.description.eventfd) return Errno.EINVAL;
+    // None at all takes the eventfds away.
+    if (descriptors.length !== 0 && descriptors.length !== count) return Errno.EINVAL;
+    // Eight bytes written into anything else could change it, or block for good.
+    return descriptors.every(isEventFd) ? Errno.ok : Errno.EINVAL;
+  }
+
+  private bind(
+    vectors: Vectors,
+    flags: number,
+    index: number,
+    start: number,
+    count: number,
+    descriptors: readonly number[],
+  ): void {
+    for (let i = 0; i < count; i++) {
+      const descriptor = descriptors[i] ?? -1;
+      if (flags & IrqSet.actionTrigger) this.setTrigger(vectors, start + i, descriptor);
+      else if (flags & IrqSet.actionMask)
+        this.setBound(vectors.maskers, IrqSet.actionMask, index, start + i, descriptor);
+      else this.setBound(vectors.unmaskers, IrqSet.actionUnmask, index, start + i, descriptor);
+    }
+    if (flags & IrqSet.actionTrigger) this.options.listener.armed(index);
+  }
+
+  private setTrigger(vectors: Vectors, vector: number, descriptor: number): void {
+    const old = vectors.triggers[vector]!;
+    if (old !== -1) closeDescriptor(old);
+    vectors.triggers[vector] = descriptor;
+    if (descriptor === -1) vectors.masked[vector] = 0;
+  }
+
+  private setBound(bound: Map<number, Bound>, action: number, index: number, vector: number, descriptor: number): void {
+    const old = bound.get(vector);
+    if (old !== undefined) {
+      old.watch.stop();
+      closeDescriptor(old.descriptor);
+      bound.delete(vector);
+    }
+    if (descriptor === -1) return;
+    const watch = this.options.loop.watch(descriptor, PollEvents.in, () => {
+      drainEventFd(descriptor);
+      this.act(action, index, vector);
+    });
+    bound.set(vector, { descriptor, watch });
+  }
+
+  private act(action: number, index: number, vector: number): void {
+    const vectors = this.vectors[index]!;
+    if (action & IrqSet.actionTrigger) {
+      this.trigger(index, vector);
+    } else if (action & IrqSet.actionMask) {
+      vectors.masked[vector] = 1;
+    } else if (vectors.masked[vector] !== 0) {
+      vectors.masked[vector] = 0;
+      this.options.listener.unmasked(index, vector);
+    }
+  }
+
+  private signal(vectors: Vectors, index: number, vector: number): boolean {
+    try {
+      signalEventFd(vectors.triggers[vector]!);
+      return true;
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      const { trace, name } = this.options;
+      trace.note('interrupt.lost', name, { index, vector, code: error.code });
+      return false;
+    }
+  }
+
+  private release(vectors: Vectors): void {
+    for (let vector = 0; vector < vectors.triggers.length; vector++) this.setTrigger(vectors, vector, -1);
+    for (const vector of [...vectors.maskers.keys()]) this.setBound(vectors.maskers, 0, 0, vector, -1);
+    for (const vector of [...vectors.unmaskers.keys()]) this.setBound(vectors.unmaskers, 0, 0, vector, -1);
+  }
+}
+
+function isSingleBit(value: number): boolean {
+  return value !== 0 && (value & (value - 1)) === 0;
+}

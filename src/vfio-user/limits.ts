@@ -1,0 +1,49 @@
+/** Every bound of the protocol's server and client, in one place. */
+import { DmaAccess, HEADER_BYTES } from './spec.ts';
+
+export interface Limits {
+  /** Bytes in one REGION_READ, REGION_WRITE, DMA_READ or DMA_WRITE; announced as `max_data_xfer_size`. */
+  readonly maxDataTransfer: number;
+  /** Descriptors in one message; announced as `max_msg_fds`. QEMU accepts at most 16. */
+  readonly maxDescriptors: number;
+  /** DMA regions at a time; announced as `max_dma_maps`. QEMU accepts at most 65535. */
+  readonly maxDmaMaps: number;
+  /** Bytes of JSON in a VERSION request, its NUL included. */
+  readonly maxVersionData: number;
+  /** Bytes that one receive may take beyond the largest message. */
+  readonly receiveAhead: number;
+  /** Bytes that wait for a peer that does not read; at least one largest message. Requests are held back while it is full. */
+  readonly maxQueuedBytes: number;
+  /** Messages that wait for a peer that does not read. */
+  readonly maxQueuedMessages: number;
+  /** Milliseconds until a DMA_READ or DMA_WRITE counts as unanswered. */
+  readonly dmaTimeout: number;
+  /** DMA messages given up as unanswered whose replies may still come; one more closes the connection. */
+  readonly maxUnanswered: number;
+  /** Receives from a client when another one knocks, to find out whether the first is still there. */
+  readonly maxReceivesPerCheck: number;
+  /** Connections taken from the listener in one go. */
+  readonly maxAcceptsPerTurn: number;
+  /** Milliseconds that the client of this room waits for an answer. */
+  readonly replyTimeout: number;
+}
+
+export const defaultLimits: Limits = {
+  maxDataTransfer: 1048576,
+  maxDescriptors: 16,
+  maxDmaMaps: 65535,
+  maxVersionData: 4096,
+  receiveAhead: 65536,
+  maxQueuedBytes: 2 * 1048576 + 65536,
+  maxQueuedMessages: 4096,
+  dmaTimeout: 10_000,
+  maxUnanswered: 64,
+  maxReceivesPerCheck: 64,
+  maxAcceptsPerTurn: 16,
+  replyTimeout: 10_000,
+};
+
+/** Bytes of the largest message that these limits allow: the header, address or offset and count, and the data. */
+export function largestMessage(limits: Limits): number {
+  return HEADER_BYTES + Math.max(DmaAccess.bytes + limits.maxDataTransfer, limits.maxVersionData + 4);
+}

@@ -1,0 +1,181 @@
+/** One client of a server, from its connection to its end: checks, dispatch, answers. */
+import type { EventLoop } from '../posix/event-loop.ts';
+import { closeDescriptor } from '../posix/socket.ts';
+import type { Trace } from '../trace/trace.ts';
+import { type CommandHandler, commandHandlers } from './commands.ts';
+import { Connection, type Detail, type MessageHandler } from './connection.ts';
+import { type ClientPort, type DeviceModel, Errno } from './device-model.ts';
+import { DmaMessages } from './dma-messages.ts';
+import { type Header, writeHeader } from './header.ts';
+import { InterruptTable } from './interrupts.ts';
+import type { Limits } from './limits.ts';
+import { Reply, Request } from './messages.ts';
+import type { ServerCounters } from './server-counters.ts';
+import { Command, commandName, HEADER_BYTES, HeaderFlag, RegionAccess, SMALL_REPLY_BYTES } from './spec.ts';
+
+export interface ServedClientOptions {
+  readonly name: string;
+  readonly model: DeviceModel;
+  readonly loop: EventLoop;
+  readonly trace: Trace;
+  readonly limits: Limits;
+  readonly counters: ServerCounters;
+  /** The client is gone and everything of it is cleaned up. */
+  readonly ended: () => void;
+}
+
+export class ServedClient implements MessageHandler, ClientPort {
+  readonly model: DeviceModel;
+  readonly limits: Limits;
+  readonly connection: Connection;
+  readonly interrupts: InterruptTable;
+  /** The handshake is done. */
+  negotiated = false;
+  /** DMA regions that the client has mapped. */
+  dmaRegions = 0;
+
+  private readonly dma: DmaMessages;
+  private readonly request: Request;
+  private readonly reply: Reply;
+  private sawReserved = false;
+
+  /** Owns `fd` from here on. */
+  constructor(
+    fd: number,
+    private readonly options: ServedClientOptions,
+  ) {
+    const { model, limits, loop, trace, name } = options;
+    this.model = model;
+    this.limits = limits;
+    this.connection = new Connection(fd, loop, limits, this);
+    this.interrupts = new InterruptTable({ interrupts: model.interrupts, listener: model, loop, trace, name });
+    this.dma = new DmaMessages({ connection: this.connection, loop, limits, trace, name });
+    this.request = new Request(this.connection);
+    this.reply = new Reply(this.connection);
+    trace.note('client.connected', name, {});
+  }
+
+  get dmaMessages(): number {
+    return this.dma.messages;
+  }
+
+  /** The handshake succeeded; `maxTransfer` is what the client takes in one message, in bytes. */
+  negotiate(maxTransfer: number): void {
+    this.negotiated = true;
+    this.dma.maxTransfer = Math.min(maxTransfer, this.limits.maxDataTransfer);
+    this.model.connected(this);
+  }
+
+  trigger(index: number, vector: number): boolean {
+    return this.interrupts.trigger(index, vector);
+  }
+
+  isArmed(index: number, vector: number): boolean {
+    return this.interrupts.isArmed(index, vector);
+  }
+
+  dmaRead(frame: number, offset: number, target: Uint8Array, at: number, length: number): number {
+    return this.dma.read(frame, offset, target, at, length);
+  }
+
+  dmaWrite(frame: number, offset: number, source: Uint8Array, at: number, length: number): number {
+    return this.dma.write(frame, offset, source, at, length);
+  }
+
+  replyRoom(header: Header, payload: number, length: number): number {
+    if (header.type === HeaderFlag.typeReply) return 0;
+    if (header.command !== Command.regionRead || length < RegionAccess.bytes) return SMALL_REPLY_BYTES;
+    const count = this.connection.inputView.getUint32(payload + RegionAccess.count, true);
+    return SMALL_REPLY_BYTES + Math.min(count, this.limits.maxDataTransfer);
+  }
+
+  message(header: Header, payload: number, length: number, descriptors: number[]): void {
+    if ((header.flags & HeaderFlag.reserved) !== 0 && !this.sawReserved) this.noteReserved(header);
+    if (header.type === HeaderFlag.typeReply) {
+      if (descriptors.length > 0) this.refuseDescriptors(header, descriptors);
+      else this.dma.reply(header, payload, length);
+      return;
+    }
+    this.options.counters.count(header.command);
+    if (!this.negotiated && header.command !== Command.version) {
+      for (const descriptor of descriptors) closeDescriptor(descriptor);
+      this.connection.close('command before VERSION', { command: commandName(header.command) });
+      return;
+    }
+    const handler = commandHandlers[header.command];
+    if (descriptors.length > 0 && handler?.takesDescriptors === false) {
+      this.refuseDescriptors(header, descriptors);
+      return;
+    }
+    const { request } = this;
+    request.command = header.command;
+    request.at = payload;
+    request.length = length;
+    request.descriptors = descriptors;
+    this.answer(header, handler);
+    if (request.descriptors.length > 0) request.closeDescriptors();
+  }
+
+  closed(reason: string, detail: Detail): void {
+    const { trace, name, counters, ended } = this.options;
+    trace.note('client.closed', name, { reason, ...detail });
+    counters.absorb(this);
+    this.dma.abandon();
+    if (this.negotiated) this.model.dma.unmapAll();
+    this.interrupts.close();
+    if (this.negotiated) this.model.disconnected();
+    ended();
+  }
+
+  private answer(header: Header, handler: CommandHandler | undefined): void {
+    const { connection, reply } = this;
+    const { id, command, flags } = header;
+    const at = connection.reserve(this.replyRoom(header, this.request.at, this.request.length));
+    reply.at = at + HEADER_BYTES;
+    reply.length = 0;
+    const errno = this.serve(handler);
+    if (connection.closed) return;
+    const posted = (flags & HeaderFlag.noReply) !== 0;
+    if (errno !== Errno.ok) this.noteRefusal(command, errno, posted);
+    if (posted) return;
+    const error = errno === Errno.ok ? 0 : HeaderFlag.error;
+    const size = HEADER_BYTES + (errno === Errno.ok ? reply.length : 0);
+    writeHeader(connection.outputView, at, id, command, size, HeaderFlag.typeReply | error, errno);
+    connection.commit(size);
+  }
+
+  private serve(handler: CommandHandler | undefined): number {
+    const { request } = this;
+    if (handler === undefined) return Errno.ENOTSUP;
+    if (request.length < handler.payload) return Errno.EINVAL;
+    try {
+      return handler.serve(this, request, this.reply);
+    } catch (error) {
+      // A fault of ours must not leave the client without an answer; the loop's own error handler gets to hear of it.
+      this.options.loop.push(() => {
+        throw error;
+      });
+      return Errno.EIO;
+    }
+  }
+
+  private noteRefusal(command: number, errno: number, posted: boolean): void {
+    const { trace, name, counters } = this.options;
+    counters.refused++;
+    trace.note('message.refused', name, { command: commandName(command), errno, posted });
+  }
+
+  private noteReserved(header: Header): void {
+    this.sawReserved = true;
+    const { trace, name } = this.options;
+    trace.note('message.reserved-flags', name, { command: commandName(header.command), flags: header.flags >>> 0 });
+  }
+
+  private refuseDescriptors(header: Header, descriptors: readonly number[]): void {
+    for (const descriptor of descriptors) closeDescriptor(descriptor);
+    this.connection.close('descriptors where none belong', {
+      command: commandName(header.command),
+      count: descriptors.length,
+    });
+  }
+}

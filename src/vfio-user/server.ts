@@ -1,0 +1,114 @@
+/** A vfio-user server: a unix socket, one client at a time, and the device model that the clients see. */
+import { unlinkSync } from 'node:fs';
+import { SystemError } from '../posix/errors.ts';
+import { type EventLoop, PollEvents, type Watch } from '../posix/event-loop.ts';
+import { acceptUnix, closeDescriptor, listenUnix } from '../posix/socket.ts';
+import type { Trace } from '../trace/trace.ts';
+import type { DeviceModel } from './device-model.ts';
+import { defaultLimits, type Limits } from './limits.ts';
+import { ServedClient } from './served-client.ts';
+import { ServerCounters, type ServerStatistics } from './server-counters.ts';
+
+export type { ServerStatistics } from './server-counters.ts';
+
+export interface VfioUserServerOptions {
+  /** Where the socket is made, mode 0600. */
+  readonly path: string;
+  /** Who speaks in the trace. */
+  readonly name: string;
+  readonly model: DeviceModel;
+  readonly loop: EventLoop;
+  readonly trace: Trace;
+  readonly limits?: Partial<Limits>;
+}
+
+export class VfioUserServer {
+  private readonly limits: Limits;
+  private readonly counters = new ServerCounters();
+  private readonly listener: number;
+  private readonly watch: Watch;
+  private client: ServedClient | undefined;
+  private isClosed = false;
+  /** The last failure to accept, so that one that lasts is told once. */
+  private acceptFailure = '';
+
+  /** Listens from here on. Throws an Error where the path cannot be listened on. */
+  constructor(private readonly options: VfioUserServerOptions) {
+    this.limits = { ...defaultLimits, ...options.limits };
+    this.listener = listenUnix(options.path);
+    this.watch = options.loop.watch(this.listener, PollEvents.in, () => this.accept());
+  }
+
+  /** A client has got through the handshake and is still there. */
+  get connected(): boolean {
+    return this.client?.negotiated === true;
+  }
+
+  get statistics(): ServerStatistics {
+    return this.counters.snapshot(this.client);
+  }
+
+  /** Ends the connection, stops listening and removes the socket file. May be called again. */
+  close(): void {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    this.watch.stop();
+    closeDescriptor(this.listener);
+    this.client?.connection.close('server closed');
+    try {
+      unlinkSync(this.options.path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+  }
+
+  private accept(): void {
+    for (let i = 0; i < this.limits.maxAcceptsPerTurn && !this.isClosed; i++) {
+      const fd = this.acceptOne();
+      if (fd < 0) return;
+      this.take(fd);
+    }
+  }
+
+  private acceptOne(): number {
+    const { trace, name } = this.options;
+    try {
+      const fd = acceptUnix(this.listener);
+      this.acceptFailure = '';
+      return fd;
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      // For lack of descriptors or memory; the listener stays ready, so the next round tries again.
+      if (error.code !== this.acceptFailure) trace.note('client.not-accepted', name, { code: error.code });
+      this.acceptFailure = error.code;
+      return -1;
+    }
+  }
+
+  private take(fd: number): void {
+    const { model, loop, trace, name } = this.options;
+    // A client that has hung up may only not have been noticed yet: its successor must not pay for that.
+    if (this.client?.connection.pump(this.limits.maxReceivesPerCheck)) {
+      trace.note('client.refused', name, { reason: 'another client is connected' });
+      closeDescriptor(fd);
+      return;
+    }
+    // The end of the other one may have ended us.
+    if (this.isClosed) {
+      closeDescriptor(fd);
+      return;
+    }
+    this.counters.clients++;
+    this.client = new ServedClient(fd, {
+      name,
+      model,
+      loop,
+      trace,
+      limits: this.limits,
+      counters: this.counters,
+      ended: () => {
+        this.client = undefined;
+      },
+    });
+  }
+}

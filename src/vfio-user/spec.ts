@@ -1,0 +1,156 @@
+/**
+ * Numbers and layouts of the vfio-user protocol, version 0.0 (QEMU, docs/interop/vfio-user.rst). Offsets are in bytes from
+ * the end of the header unless they start with `HEADER`; all fields are little-endian, the byte order of every host we run on.
+ */
+
+/** Section "Commands". */
+export const Command = {
+  version: 1,
+  dmaMap: 2,
+  dmaUnmap: 3,
+  deviceGetInfo: 4,
+  deviceGetRegionInfo: 5,
+  deviceGetRegionIoFds: 6,
+  deviceGetIrqInfo: 7,
+  deviceSetIrqs: 8,
+  regionRead: 9,
+  regionWrite: 10,
+  dmaRead: 11,
+  dmaWrite: 12,
+  deviceReset: 13,
+  dirtyPages: 14,
+  regionWriteMulti: 15,
+  deviceFeature: 16,
+  migrationDataRead: 17,
+  migrationDataWrite: 18,
+} as const;
+
+const NAMES: ReadonlyMap<number, string> = new Map(Object.entries(Command).map(([name, value]) => [value, name]));
+
+/** One more than the highest command that has a name. */
+export const COMMAND_COUNT = 19;
+
+/** `regionRead`, or `command 77` where the number has no name. */
+export function commandName(command: number): string {
+  return NAMES.get(command) ?? `command ${command}`;
+}
+
+/** Section "Header". */
+export const HEADER_BYTES = 16;
+export const HEADER_ID = 0;
+export const HEADER_COMMAND = 2;
+export const HEADER_SIZE = 4;
+export const HEADER_FLAGS = 8;
+export const HEADER_ERROR = 12;
+
+export const HeaderFlag = {
+  typeMask: 0xf,
+  typeCommand: 0,
+  typeReply: 1,
+  noReply: 0x10,
+  error: 0x20,
+  /** Everything that the specification gives no meaning to. */
+  reserved: ~0x3f,
+} as const;
+
+/** Section "VFIO_USER_VERSION". */
+export const Version = { major: 0, minor: 0, majorAt: 0, minorAt: 2, dataAt: 4, bytes: 4 } as const;
+
+/** What the peer's silence on a capability means (same section). */
+export const CapabilityDefault = {
+  maxMsgFds: 1,
+  maxDataXferSize: 1048576,
+  maxDmaMaps: 65535,
+  pageSizes: 4096,
+} as const;
+
+/** Section "VFIO_USER_DMA_MAP". */
+export const DmaMap = {
+  argsz: 0,
+  flags: 4,
+  offset: 8,
+  address: 16,
+  size: 24,
+  bytes: 32,
+  readable: 1,
+  writable: 2,
+} as const;
+
+/** Section "VFIO_USER_DMA_UNMAP"; the flags are those of linux/vfio.h, VFIO_DMA_UNMAP_FLAG_*, as QEMU sends them. */
+export const DmaUnmap = {
+  argsz: 0,
+  flags: 4,
+  address: 8,
+  size: 16,
+  bytes: 24,
+  getDirtyBitmap: 1,
+  all: 2,
+} as const;
+
+/** Section "VFIO_USER_DEVICE_GET_INFO". */
+export const DeviceInfo = { argsz: 0, flags: 4, regions: 8, irqs: 12, bytes: 16, reset: 1, pci: 2 } as const;
+
+/** Section "VFIO_USER_DEVICE_GET_REGION_INFO". */
+export const RegionInfo = {
+  argsz: 0,
+  flags: 4,
+  index: 8,
+  capOffset: 12,
+  size: 16,
+  offset: 24,
+  bytes: 32,
+  read: 1,
+  write: 2,
+  mmap: 4,
+  caps: 8,
+} as const;
+
+/** Section "VFIO_USER_DEVICE_GET_REGION_IO_FDS". */
+export const RegionIoFds = { argsz: 0, flags: 4, index: 8, count: 12, bytes: 16 } as const;
+
+/** Section "VFIO_USER_DEVICE_GET_IRQ_INFO". */
+export const IrqInfo = {
+  argsz: 0,
+  flags: 4,
+  index: 8,
+  count: 12,
+  bytes: 16,
+  eventfd: 1,
+  maskable: 2,
+  automasked: 4,
+  noresize: 8,
+} as const;
+
+/** Section "VFIO_USER_DEVICE_SET_IRQS". */
+export const IrqSet = {
+  argsz: 0,
+  flags: 4,
+  index: 8,
+  start: 12,
+  count: 16,
+  data: 20,
+  bytes: 20,
+  dataNone: 1,
+  dataBool: 2,
+  dataEventfd: 4,
+  dataMask: 7,
+  actionMask: 8,
+  actionUnmask: 16,
+  actionTrigger: 32,
+  actionsMask: 56,
+} as const;
+
+/** Sections "VFIO_USER_REGION_READ" and "VFIO_USER_REGION_WRITE". */
+export const RegionAccess = { offset: 0, region: 8, count: 12, data: 16, bytes: 16 } as const;
+
+/**
+ * Sections "VFIO_USER_DMA_READ" and "VFIO_USER_DMA_WRITE". The section on the reply to a write gives its count 4 bytes; QEMU
+ * 11.1 and libvfio-user send 8, like everywhere else in the two messages. Some QEMU before that put the data at 12.
+ */
+export const DmaAccess = { address: 0, count: 8, data: 16, bytes: 16 } as const;
+
+/** The protocol's page: what `pgsizes` says, and what a DMA region is a multiple of. */
+export const PAGE_BYTES = 4096;
+
+/** The longest reply of a command that carries no data. */
+export const SMALL_REPLY_BYTES = 256;

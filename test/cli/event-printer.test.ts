@@ -1,0 +1,19 @@
+import { describe, expect, it } from 'vitest';
+import { eventToJson, formatEvent, isNotable } from '../../src/cli/event-printer.ts';
+
+const fault = { kind: 'fault.recorded', source: 'iommu', detail: { iova: 0x1000n, reason: 6, name: 'read denied' } };
+
+describe('event printer', () => {
+  it('prints a line with addresses in hexadecimal and words quoted where they need it', () => {
+    expect(formatEvent(fault)).toBe('[iommu] fault.recorded iova=0x1000 reason=6 name="read denied"');
+  });
+
+  it('prints JSON with 64-bit numbers as hexadecimal strings', () => {
+    expect(JSON.parse(eventToJson(fault)).detail).toEqual({ iova: '0x1000', reason: 6, name: 'read denied' });
+  });
+
+  it('knows faults as notable and register noise as not', () => {
+    expect(isNotable(fault)).toBe(true);
+    expect(isNotable({ ...fault, kind: 'register.unknown' })).toBe(false);
+  });
+});

@@ -1,0 +1,105 @@
+import { describe, expect, it } from 'vitest';
+import {
+  checkDescription,
+  describeMachine,
+  formatRequesterId,
+  MAX_ENDPOINTS,
+  parseDevice,
+} from '../../src/machine/description.ts';
+
+describe('parseDevice', () => {
+  it('reads an address on the root bus', () => {
+    expect(parseDevice('edu@04.0')).toEqual({ kind: 'edu', requesterId: 0x0020, options: {} });
+  });
+
+  it('reads an address behind a port, in hexadecimal, with id and options', () => {
+    expect(parseDevice('edu@0a:1f.7,id=nic,dmaMask=32,express=off')).toEqual({
+      kind: 'edu',
+      id: 'nic',
+      requesterId: 0x0aff,
+      options: { dmaMask: 32, express: false },
+    });
+  });
+
+  it.each(['edu', 'edu@', 'edu@4', 'edu@20.0', 'edu@04.8', '@04.0', 'edu@04.0,flag', 'edu@100:00.0'])(
+    'refuses %s and says how to write it',
+    text => {
+      expect(() => parseDevice(text)).toThrow(/write KIND@|at most 1f|not NAME=VALUE/);
+    },
+  );
+});
+
+describe('describeMachine', () => {
+  it('numbers endpoints by kind', () => {
+    const machine = describeMachine('vtd', ['edu@04.0', 'edu@05.0']);
+    expect(machine.endpoints.map(one => one.id)).toEqual(['edu0', 'edu1']);
+    expect(machine.iommu).toEqual({ kind: 'vtd', cachingMode: false });
+  });
+
+  it('keeps ids that are given', () => {
+    const machine = describeMachine('vtd', ['edu@04.0,id=first', 'edu@05.0']);
+    expect(machine.endpoints.map(one => one.id)).toEqual(['first', 'edu1']);
+  });
+
+  it.each([
+    [['edu@04.0', 'edu@04.0'], /two endpoints have the address '00:04.0'/],
+    [['edu@04.0,id=a', 'edu@05.0,id=a'], /two endpoints have the id 'a'/],
+    [['edu@04.0,id=iommu'], /cannot be an id/],
+    [['edu@04.0,id=../x'], /cannot be an id/],
+    [['nothing@04.0'], /edu/],
+    [['edu@04.0,colour=red'], /colour/],
+  ])('refuses %j', (devices, message) => {
+    expect(() => describeMachine('vtd', devices as string[])).toThrow(message as RegExp);
+  });
+
+  it('refuses an IOMMU that does not exist', () => {
+    expect(() => describeMachine('smmu', [])).toThrow(/one of vtd, none/);
+  });
+});
+
+describe('checkDescription', () => {
+  it('takes a JSON file written by hand', () => {
+    const machine = checkDescription({
+      iommu: 'vtd',
+      endpoints: [{ kind: 'edu', address: '01:00.0', options: { dmaMask: 40 } }, 'edu@02:00.0'],
+    });
+    expect(machine.endpoints).toEqual([
+      { kind: 'edu', id: 'edu0', requesterId: 0x0100, options: { dmaMask: 40 } },
+      { kind: 'edu', id: 'edu1', requesterId: 0x0200, options: {} },
+    ]);
+  });
+
+  it('reads back what it wrote', () => {
+    const machine = describeMachine('vtd', ['edu@04.0,dmaMask=32', 'edu@05.0,id=b'], true);
+    expect(checkDescription(JSON.parse(JSON.stringify(machine)))).toEqual(machine);
+  });
+
+  it.each([
+    [undefined],
+    [[]],
+    [{ endpoints: 'edu' }],
+    [{ iommu: 7 }],
+    [{ iommu: { kind: 'vtd', cachingMode: 'yes' } }],
+    [{ endpoints: [{ kind: 'edu' }] }],
+    [{ endpoints: [{ kind: 'edu', requesterId: -1 }] }],
+    [{ endpoints: [{ kind: 'edu', requesterId: 0x10000 }] }],
+    [{ endpoints: [null] }],
+  ])('refuses %j', value => {
+    expect(() => checkDescription(value)).toThrow(expect.objectContaining({ name: 'DescriptionError' }));
+  });
+
+  it('limits the number of endpoints', () => {
+    const endpoints = Array.from({ length: MAX_ENDPOINTS + 1 }, (_, index) => ({ kind: 'edu', requesterId: index }));
+    expect(() => checkDescription({ endpoints })).toThrow(/at most 64/);
+  });
+});
+
+describe('formatRequesterId', () => {
+  it.each([
+    [0x0020, '00:04.0'],
+    [0x0100, '01:00.0'],
+    [0xffff, 'ff:1f.7'],
+  ])('%i is %s', (id, text) => {
+    expect(formatRequesterId(id)).toBe(text);
+  });
+});
