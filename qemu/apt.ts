@@ -20,8 +20,8 @@ export interface Mirror {
 
 /** What to do instead, at the end of every message about packages that cannot be had. */
 const WAY_OUT =
-  'Or install QEMU 10.1 or newer (with vfio-user-pci) yourself and pass its path with --qemu. ' +
-  'VIOMMU_DEBIAN_MIRROR names another mirror to use.';
+  'Install QEMU 10.1 or newer (with vfio-user-pci) yourself and pass its path with --qemu, or name a Debian mirror in ' +
+  'VIOMMU_DEBIAN_MIRROR.';
 
 /** Keyrings that Debian's own packages put there; the newer name first. */
 const KEYRINGS = ['/usr/share/keyrings/debian-archive-keyring.pgp', '/usr/share/keyrings/debian-archive-keyring.gpg'];

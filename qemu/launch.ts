@@ -1,4 +1,7 @@
-/** Starts QEMU and ends it: whatever happens to either process, no process, socket or file of a run remains. */
+/**
+ * Starts QEMU and ends it: however either process ends, no process, socket or file of a run remains. One exception: when
+ * SIGKILL ends this process, QEMU ends too (from 10.2 on), but the run's directory stays among the temporary files.
+ */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -17,8 +20,8 @@ const MAX_SOCKET_PATH_BYTES = 107;
 const MAX_STDERR_CHARACTERS = 64 * 1024;
 /** How long QEMU may take until it answers on QMP; it negotiates with every vfio-user server before. Milliseconds. */
 export const START_TIMEOUT_MS = 60_000;
-/** How long each of quit's three ways (QMP quit, SIGTERM, SIGKILL) may take before the next. Milliseconds. */
-const QUIT_STEP_MS = 5_000;
+/** How long each of quit's ways (QMP quit, SIGTERM) may take before the next. Milliseconds. */
+export const QUIT_STEP_MS = 5_000;
 /** The first release with `-run-with exit-with-parent`. */
 const EXIT_WITH_PARENT_SINCE = [10, 2] as const;
 
@@ -42,6 +45,8 @@ export interface LaunchOptions {
   readonly onStderr?: (text: string) => void;
   /** Default `START_TIMEOUT_MS`. */
   readonly startTimeoutMs?: number;
+  /** Default `QUIT_STEP_MS`. */
+  readonly quitStepMs?: number;
 }
 
 export interface QemuExit {
@@ -107,7 +112,7 @@ export async function launchQemu(options: LaunchOptions): Promise<RunningQemu> {
     const qmp = await firstAnswer(server, watched, argv, options.startTimeoutMs ?? START_TIMEOUT_MS);
     // QEMU connects once; nobody else has any business on this socket.
     server.close();
-    return running(child, watched, argv, qmp, paths.agentSocket);
+    return running(child, watched, argv, qmp, paths.agentSocket, options.quitStepMs ?? QUIT_STEP_MS);
   } catch (error) {
     child?.kill('SIGKILL');
     await watched?.exit;
@@ -242,6 +247,7 @@ function running(
   argv: readonly string[],
   qmp: QmpClient,
   agentSocket: string | undefined,
+  quitStepMs: number,
 ): RunningQemu {
   let quitting: Promise<QemuExit> | undefined;
   const steps: (() => void)[] = [
@@ -253,7 +259,7 @@ function running(
   const quit = async () => {
     for (const step of steps) {
       step();
-      const exit = await within(watched.exit, QUIT_STEP_MS);
+      const exit = await within(watched.exit, quitStepMs);
       if (exit !== undefined) return exit;
     }
     // SIGKILL has been sent: what is left is a matter of the kernel.

@@ -102,7 +102,7 @@ export async function treeSize(directory: string): Promise<number> {
   return bytes;
 }
 
-/** The command line of a helper program: the one on PATH, or else unpacked from Debian's package. */
+/** The command line of a program that is needed on the side: the one on PATH, or else unpacked from Debian's package. */
 export async function provisionTool(program: string, packageName: string, options: CacheOptions): Promise<string[]> {
   try {
     await run([program, '--version'], { timeoutMs: 10_000 });

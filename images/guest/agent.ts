@@ -1,4 +1,5 @@
 /** The host's side of the agent in the guest: runs commands there over a serial port. The protocol is told in `agent`. */
+import { randomInt } from 'node:crypto';
 import { createConnection } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -39,8 +40,16 @@ const CONNECT_RETRY_MS = 50;
 export const MAX_COMMAND_BYTES = 4000;
 /** Lines of one command's output that are kept. */
 export const MAX_OUTPUT_LINES = 100_000;
+/**
+ * Ready lines, one a second, after which a command counts as lost: an agent that waits for a command has none. A few are on
+ * the way when the command is sent, and each empty line brings another.
+ */
+export const LOST_AFTER_READY_LINES = 10;
 /** Lines that are no part of the protocol (a firmware's, a kernel's) kept for error messages. */
 const KEPT_NOISE_LINES = 5;
+
+/** Room for more commands than anyone sends before numbers lose their digits. */
+const MAX_FIRST_ID = 1_000_000_000;
 
 const INTERRUPT = '\x03';
 const READY = /^#ready (\S+) (\S+)$/;
@@ -52,6 +61,8 @@ interface Command {
   readonly text: string;
   readonly output: string[];
   readonly onLine: ((line: string) => void) | undefined;
+  /** Its run() has ended, but the guest may still run it. */
+  settled: boolean;
   settle(outcome: CommandResult | Error): void;
 }
 
@@ -68,7 +79,10 @@ export class GuestAgent {
   readonly #noise: string[] = [];
   readonly #closed: Promise<void>;
   #instance: string | undefined;
-  #nextId = 1;
+  /** Ready lines since the guest last spoke of a command or was sent one. */
+  #idleLines = 0;
+  // Not the numbers of an earlier host, whose last commands may still speak.
+  #nextId = randomInt(MAX_FIRST_ID);
   #failure: Error | undefined;
 
   /** @param endpoint path of a unix socket (QEMU's chardev), or a stream that is the serial port. */
@@ -105,8 +119,10 @@ export class GuestAgent {
   }
 
   /**
-   * Runs `sh -c command` in the guest, once ready() has resolved. Commands given while another runs wait for it. The command is one line of text.
+   * Runs `sh -c command` in the guest, once ready() has resolved. Commands given while another runs wait for it. The
+   * command is one line of text.
    * Rejects with GuestRestarted or GuestGone when its end will never be told, and when `timeoutMs` have passed.
+   * A command that got lost on the way rejects once the guest has said often enough that it has none.
    */
   async run(command: string, options: RunOptions = {}): Promise<CommandResult> {
     if (this.#failure !== undefined) throw this.#failure;
@@ -116,18 +132,25 @@ export class GuestAgent {
     return await new Promise<CommandResult>((resolve, reject) => {
       const id = this.#nextId++;
       let timer: NodeJS.Timeout | undefined;
-      let settled = false;
-      const settle = (outcome: CommandResult | Error) => {
-        if (settled) return;
-        settled = true;
-        clearTimeout(timer);
-        if (outcome instanceof Error) reject(outcome);
-        else resolve(outcome);
+      const entry: Command = {
+        id,
+        text: command,
+        output: [],
+        onLine: options.onLine,
+        settled: false,
+        settle: outcome => {
+          entry.settled = true;
+          clearTimeout(timer);
+          // A promise takes the first outcome; those of a command that was given up earlier do nothing.
+          if (outcome instanceof Error) reject(outcome);
+          else resolve(outcome);
+        },
       };
-      this.#commands.set(id, { id, text: command, output: [], onLine: options.onLine, settle });
+      this.#commands.set(id, entry);
       if (options.timeoutMs !== undefined) {
         timer = setTimeout(() => this.#abandon(id, options.timeoutMs!), options.timeoutMs);
       }
+      this.#idleLines = 0;
       // The empty line ends whatever an earlier host left unfinished.
       this.#stream.write(`\n${id} ${command}\n`);
     });
@@ -190,6 +213,7 @@ export class GuestAgent {
     const ended = ENDED.exec(line);
     const command = ended === null ? undefined : this.#commands.get(Number(ended[1]));
     if (ended !== null && command !== undefined) {
+      this.#idleLines = 0;
       this.#commands.delete(command.id);
       command.settle({ status: Number(ended[2]), output: command.output });
       return;
@@ -206,18 +230,35 @@ export class GuestAgent {
       this.#commands.clear();
     }
     this.#instance = instance;
+    this.#idleLines++;
+    if (this.#idleLines >= LOST_AFTER_READY_LINES) this.#loseCommands();
     for (const waiter of [...this.#waiters]) {
       if (waiter.unlike !== instance) waiter.settle(instance);
     }
   }
 
+  #loseCommands(): void {
+    for (const command of this.#commands.values()) {
+      command.settle(new Error(`The guest's agent did not take the command ${command.text}${this.#lastNoise()}`));
+    }
+    this.#commands.clear();
+  }
+
   #takeOutput(command: Command, text: string): void {
+    this.#idleLines = 0;
+    if (command.settled) return;
     if (command.output.length === MAX_OUTPUT_LINES) {
+      this.#stream.write(INTERRUPT);
       command.settle(new Error(`More than ${MAX_OUTPUT_LINES} lines of output from: ${command.text}`));
       return;
     }
     command.output.push(text);
-    command.onLine?.(text);
+    try {
+      command.onLine?.(text);
+    } catch (error) {
+      // The caller's own mistake or wish: it belongs to whoever waits for this command, not to the serial port.
+      command.settle(error as Error);
+    }
   }
 
   /** The command stays known until the guest tells its end, so that late lines are not taken for noise. */

@@ -2,9 +2,9 @@
  * The `DmaPort` of an endpoint behind a translator. Translation and use are one step: a page is copied under the translation just
  * made for it, and nothing is remembered from one transfer to the next.
  */
-import { FRAME_SHIFT, type GuestMemory, MemoryStatus } from '../memory/guest-memory.ts';
+import type { GuestMemory } from '../memory/guest-memory.ts';
 import { type DmaPort, DmaStatus } from '../pci/ports.ts';
-import { Access, Translation, type Translator } from './translator.ts';
+import { Translation, type Translator } from './translator.ts';
 
 /** What the function's configuration space and its connection say about DMA now. */
 export interface DmaGate {
@@ -32,11 +32,6 @@ export class DmaCounters {
   readonly byStatus = new Float64Array(5);
 }
 
-/** A large page counts as one piece, and a run grows, up to 1 GiB: both together still fit an int32. */
-const PIECE_SHIFT_MAX = 30;
-const RUN_BYTES_MAX = 1 << 30;
-const PAGE_OFFSET_MASK = (1 << FRAME_SHIFT) - 1;
-
 export class TranslatedDmaPort implements DmaPort {
   readonly counters = new DmaCounters();
 
@@ -55,7 +50,7 @@ export class TranslatedDmaPort implements DmaPort {
 
   /** Throws a RangeError if `target` is not that large: an error of the device model, not of the guest. */
   read(high: number, low: number, target: Uint8Array, at: number, length: number): DmaStatus {
-    const status = this.transfer(Access.read, high, low, target, at, length);
+    const status = this.transfer(false, high, low, target, at, length);
     this.counters.reads++;
     this.counters.byStatus[status]!++;
     return status;
@@ -63,14 +58,14 @@ export class TranslatedDmaPort implements DmaPort {
 
   /** Throws a RangeError if `source` is not that large: an error of the device model, not of the guest. */
   write(high: number, low: number, source: Uint8Array, at: number, length: number): DmaStatus {
-    const status = this.transfer(Access.write, high, low, source, at, length);
+    const status = this.transfer(true, high, low, source, at, length);
     this.counters.writes++;
     this.counters.byStatus[status]!++;
     return status;
   }
 
   private transfer(
-    access: number,
+    writing: boolean,
     high: number,
     low: number,
     buffer: Uint8Array,
@@ -84,52 +79,57 @@ export class TranslatedDmaPort implements DmaPort {
     const generation = gate.generation;
     if (!gate.busMaster) return DmaStatus.notBusMaster;
 
+    // On this path numbers stand for `Access`, page and piece sizes, because the compiler cannot fold what modules export, and
+    // `| 0` marks int32. A 1 GiB page and a run of less than 1 GiB still fit together.
+    const access = writing ? 2 : 1;
+    const pieceMax = 1 << 30;
+    let iovaHigh = high | 0;
+    let iovaLow = low | 0;
     // A run: physically contiguous bytes that are translated but not yet copied.
     let runFrame = 0;
     let runOffset = 0;
     let run = 0;
+    let from = at;
     let left = length;
     while (left > 0) {
-      const translated = translator.translate(requesterId, high, low, access, translation);
-      const open = this.openStatus(generation);
-      if (open !== DmaStatus.ok) return open;
+      const translated = translator.translate(requesterId, iovaHigh, iovaLow, access, translation);
+      // Memory that is reached by messages takes its time, that of the tables included.
+      if (gate.generation !== generation || !gate.busMaster) return this.closedStatus(generation);
       if (!translated) {
         // The pages before this one are done, as if they had been sent one by one.
-        const before = run === 0 ? DmaStatus.ok : this.copy(access, runFrame, runOffset, buffer, at, run, generation);
-        return before === DmaStatus.ok ? DmaStatus.fault : before;
+        const before = run === 0 ? 0 : this.copy(writing, runFrame, runOffset, buffer, from, run, generation);
+        return before === 0 ? DmaStatus.fault : before;
       }
 
-      const frame = translation.frame;
-      const shift = Math.min(translation.shift, PIECE_SHIFT_MAX);
-      const offset = low & PAGE_OFFSET_MASK;
-      const toEnd = (1 << shift) - (low & ((1 << shift) - 1));
+      const frame = translation.frame | 0;
+      const size = translation.shift < 30 ? 1 << translation.shift : pieceMax;
+      const toEnd = (size - (iovaLow & (size - 1))) | 0;
       const piece = Math.min(left, toEnd);
-
-      // A run always ends at a page's end here, so that its next byte is the next frame's first.
-      const follows = run !== 0 && frame === runFrame + ((runOffset + run) >>> FRAME_SHIFT);
-      if (follows && run < RUN_BYTES_MAX) {
+      if (piece === length) return this.copy(writing, frame, iovaLow & 0xfff, buffer, at, length, generation);
+      if (run !== 0 && frame === runFrame + ((runOffset + run) >>> 12) && run < pieceMax) {
+        // A run ends at a page's end here, so that its next byte is the next frame's first.
         run += piece;
       } else {
         if (run !== 0) {
-          const status = this.copy(access, runFrame, runOffset, buffer, at, run, generation);
-          if (status !== DmaStatus.ok) return status;
-          at += run;
+          const status = this.copy(writing, runFrame, runOffset, buffer, from, run, generation);
+          if (status !== 0) return status;
+          from += run;
         }
         runFrame = frame;
-        runOffset = offset;
+        runOffset = iovaLow & 0xfff;
         run = piece;
       }
 
       left -= piece;
-      const next = (low + piece) | 0;
-      if (next >>> 0 < low >>> 0) high = (high + 1) | 0;
-      low = next;
+      iovaLow = (iovaLow + piece) | 0;
+      // Only a piece that ends at the end of a page, and not the last one, can end at 2^32.
+      if (iovaLow === 0) iovaHigh = (iovaHigh + 1) | 0;
     }
-    return run === 0 ? DmaStatus.ok : this.copy(access, runFrame, runOffset, buffer, at, run, generation);
+    return run === 0 ? 0 : this.copy(writing, runFrame, runOffset, buffer, from, run, generation);
   }
 
   private copy(
-    access: number,
+    writing: boolean,
     frame: number,
     offset: number,
     buffer: Uint8Array,
@@ -137,22 +137,20 @@ export class TranslatedDmaPort implements DmaPort {
     length: number,
     generation: number,
   ): DmaStatus {
-    const status =
-      access === Access.read
-        ? this.memory.read(frame, offset, buffer, at, length)
-        : this.memory.write(frame, offset, buffer, at, length);
-    if (status === MemoryStatus.ok) {
-      if (access === Access.read) this.counters.bytesRead += length;
-      else this.counters.bytesWritten += length;
+    const { memory, gate, counters } = this;
+    const status = writing
+      ? memory.write(frame, offset, buffer, at, length)
+      : memory.read(frame, offset, buffer, at, length);
+    if (status === 0) {
+      if (writing) counters.bytesWritten += length;
+      else counters.bytesRead += length;
     }
-    const open = this.openStatus(generation);
-    if (open !== DmaStatus.ok) return open;
-    return status === MemoryStatus.ok ? DmaStatus.ok : DmaStatus.noMemory;
+    if (gate.generation !== generation || !gate.busMaster) return this.closedStatus(generation);
+    return status === 0 ? 0 : DmaStatus.noMemory;
   }
 
-  /** Memory that is reached by messages takes its time: whether the transfer may still go on. */
-  private openStatus(generation: number): DmaStatus {
-    if (this.gate.generation !== generation) return DmaStatus.aborted;
-    return this.gate.busMaster ? DmaStatus.ok : DmaStatus.notBusMaster;
+  /** Why the gate closed while a transfer was under way. */
+  private closedStatus(generation: number): DmaStatus {
+    return this.gate.generation !== generation ? DmaStatus.aborted : DmaStatus.notBusMaster;
   }
 }

@@ -10,6 +10,7 @@ const PAGE_BITS = 32 + PAGE_HIGH_BITS;
 
 // One entry is eight words, half a cache line.
 const ENTRY_SHIFT = 3;
+const ENTRY_WORDS = 1 << ENTRY_SHIFT;
 const PAGE_LOW = 0;
 /** High word of the page number, and above it the size, so that entries of different sizes never compare equal. */
 const TAG = 1;
@@ -34,11 +35,15 @@ export class TranslationCache {
   private readonly ways: number;
   private readonly setMask: number;
   private readonly setBits: number;
+  /** log2 of the words in a set, and the bits of a word's index that tell the way. */
+  private readonly setShift: number;
+  private readonly wayMask: number;
   private readonly shifts: readonly number[];
   /** An entry is valid if it carries this number: invalidating everything is counting on. Never 0. */
   private epoch = 1;
   /** Where the last look-up that found nothing looked, and for what: `insert` puts it there. */
-  private missedSet = 0;
+  private missedFirst = 0;
+  private missedPreferred = 0;
   private missedLow = 0;
   private missedTag = 0;
 
@@ -50,11 +55,13 @@ export class TranslationCache {
     if (!Number.isInteger(Math.log2(sets)) || sets < 1 || sets > 1 << 20) {
       throw new RangeError(`the number of sets must be a power of two up to 2^20, not ${sets}`);
     }
-    if (!Number.isInteger(ways) || ways < 1 || ways > 16) throw new RangeError(`ways must be 1 to 16, not ${ways}`);
+    if (![1, 2, 4, 8, 16].includes(ways)) throw new RangeError(`ways must be 1, 2, 4, 8 or 16, not ${ways}`);
     if (shifts.some(shift => shift < 12 || shift >= SIZES_MAX)) throw new RangeError(`sizes out of range: ${shifts}`);
     this.ways = ways;
     this.setMask = sets - 1;
     this.setBits = Math.log2(sets);
+    this.setShift = Math.log2(ways) + ENTRY_SHIFT;
+    this.wayMask = (ways - 1) << ENTRY_SHIFT;
     this.shifts = shifts;
     this.entries = new Int32Array((sets * ways) << ENTRY_SHIFT);
     this.victims = new Uint8Array(sets);
@@ -69,24 +76,45 @@ export class TranslationCache {
 
   /** The entry that covers the address with a prefix of `1 << shift` bytes, or -1. Valid until the next change. */
   find(domain: number, high: number, low: number, shift: number): number {
-    const unit = shift - 12;
+    const entries = this.entries;
     let pageLow = (low >>> 12) | (high << 20);
-    let tag = (high >>> 12) | (shift << PAGE_HIGH_BITS);
-    let key: number;
-    if (unit < 32) {
-      key = unit === 0 ? pageLow : (pageLow >>> unit) | (tag << (32 - unit));
-      pageLow &= -1 << unit;
-    } else {
-      pageLow = 0;
-      tag &= -1 << (unit - 32);
-      key = tag >>> (unit - 32);
+    // The size stands above the page number's 20 high bits.
+    let tag = (high >>> 12) | (shift << 20);
+    // The prefix's own bits.
+    let key = pageLow;
+    if (shift !== 12) {
+      const unit = shift - 12;
+      if (unit < 32) {
+        key = (pageLow >>> unit) | (tag << (32 - unit));
+        pageLow &= -1 << unit;
+      } else {
+        key = (tag >>> (unit - 32)) | 0;
+        pageLow = 0;
+        tag &= -1 << (unit - 32);
+      }
     }
-    const { entries, epoch } = this;
+    const round = key >>> this.setBits;
     // Neighbouring prefixes go to neighbouring sets; other sizes, other domains and what lies a whole round apart is spread.
-    const set = (key ^ (key >>> this.setBits) ^ domain ^ (shift * SIZE_SPREAD)) & this.setMask;
-    let at = (set * this.ways) << ENTRY_SHIFT;
-    const end = at + (this.ways << ENTRY_SHIFT);
-    for (; at < end; at += 1 << ENTRY_SHIFT) {
+    const first = ((key ^ round ^ domain ^ (shift * SIZE_SPREAD)) & this.setMask) << this.setShift;
+    const preferred = (round << 3) & this.wayMask;
+    // First where `insert` puts it if it can. Word by word as laid out above; `|` because an entry is aligned, and costs no
+    // check for overflow.
+    const at = first | preferred;
+    if (
+      entries[at] === pageLow &&
+      entries[at | 1] === tag &&
+      entries[at | 2] === domain &&
+      entries[at | 3] === this.epoch
+    ) {
+      return at;
+    }
+    return this.probeOthers(domain, pageLow, tag, first, preferred);
+  }
+
+  private probeOthers(domain: number, pageLow: number, tag: number, first: number, preferred: number): number {
+    const { entries, epoch, wayMask } = this;
+    for (let way = ENTRY_WORDS; way <= wayMask; way += ENTRY_WORDS) {
+      const at = first | (preferred ^ way);
       if (
         entries[at + PAGE_LOW] === pageLow &&
         entries[at + TAG] === tag &&
@@ -96,7 +124,8 @@ export class TranslationCache {
         return at;
       }
     }
-    this.missedSet = set;
+    this.missedFirst = first;
+    this.missedPreferred = preferred;
     this.missedLow = pageLow;
     this.missedTag = tag;
     return -1;
@@ -119,22 +148,8 @@ export class TranslationCache {
       entries[known + PERMISSIONS] = permissions;
       return;
     }
-    const set = this.missedSet;
-    const first = (set * this.ways) << ENTRY_SHIFT;
-    let at = -1;
-    for (let way = 0; way < this.ways; way++) {
-      const candidate = first + (way << ENTRY_SHIFT);
-      if (entries[candidate + EPOCH] !== epoch) {
-        at = candidate;
-        break;
-      }
-    }
-    if (at < 0) {
-      const way = this.victims[set]!;
-      this.victims[set] = way + 1 === this.ways ? 0 : way + 1;
-      at = first + (way << ENTRY_SHIFT);
-      this.live[entries[at + TAG]! >>> PAGE_HIGH_BITS]!--;
-    }
+    const at = this.place();
+    if (entries[at + EPOCH] === epoch) this.live[entries[at + TAG]! >>> PAGE_HIGH_BITS]!--;
     this.live[shift]!++;
     entries[at + PAGE_LOW] = this.missedLow;
     entries[at + TAG] = this.missedTag;
@@ -142,6 +157,19 @@ export class TranslationCache {
     entries[at + EPOCH] = epoch;
     entries[at + FRAME] = frame;
     entries[at + PERMISSIONS] = permissions;
+  }
+
+  /** Where to put what was not found: at its preferred place, else at any free one of its set, else at the next victim's. */
+  private place(): number {
+    const { entries, epoch, wayMask, missedFirst: first, missedPreferred: preferred } = this;
+    for (let way = 0; way <= wayMask; way += ENTRY_WORDS) {
+      const at = first | (preferred ^ way);
+      if (entries[at + EPOCH] !== epoch) return at;
+    }
+    const set = first >>> this.setShift;
+    const victim = this.victims[set]!;
+    this.victims[set] = (victim + 1) % this.ways;
+    return first | (victim << ENTRY_SHIFT);
   }
 
   drop(entry: number): void {
@@ -164,7 +192,7 @@ export class TranslationCache {
   invalidateDomain(domain: number): number {
     const { entries, epoch } = this;
     let count = 0;
-    for (let at = 0; at < entries.length; at += 1 << ENTRY_SHIFT) {
+    for (let at = 0; at < entries.length; at += ENTRY_WORDS) {
       if (entries[at + DOMAIN] !== domain || entries[at + EPOCH] !== epoch) continue;
       this.drop(at);
       count++;
@@ -209,7 +237,7 @@ export class TranslationCache {
     let dropped = 0;
     const pageLow = (low >>> 12) | (high << 20);
     const pageHigh = high >>> 12;
-    for (let at = 0; at < entries.length; at += 1 << ENTRY_SHIFT) {
+    for (let at = 0; at < entries.length; at += ENTRY_WORDS) {
       if (entries[at + DOMAIN] !== domain || entries[at + EPOCH] !== epoch) continue;
       const tag = entries[at + TAG]!;
       // Two aligned ranges share an address exactly if they agree on all bits above the larger of the two.

@@ -125,7 +125,7 @@ export class Connection {
 
   /** Takes what the peer has sent, up to `receives` times; true if it is still there after that. */
   pump(receives: number): boolean {
-    if (this.queueLength > 0) this.flush();
+    if (this.queueLength > 0) this.flushAndResume();
     for (let i = 0; i < receives && !this.isClosed && !this.held; i++) {
       if (!this.receive()) break;
     }
@@ -146,10 +146,7 @@ export class Connection {
   }
 
   private ready(events: number): void {
-    if (events & PollEvents.out) {
-      this.flush();
-      if (this.held) this.process();
-    }
+    if (events & PollEvents.out) this.flushAndResume();
     if (this.isClosed) return;
     if (!this.held) {
       if (events & (PollEvents.in | GONE)) this.receive();
@@ -281,6 +278,12 @@ export class Connection {
     }
     this.outHead = 0;
     this.outTail = 0;
+  }
+
+  /** What was held back must go on whenever room is made: once the queue is empty nothing would wake us for it. */
+  private flushAndResume(): void {
+    this.flush();
+    if (this.held && !this.isClosed) this.process();
   }
 
   private fail(reason: string, error: unknown): void {

@@ -122,7 +122,8 @@ export class DmaMessages {
     for (let done = 0; done < length; ) {
       const { maxTransfer } = this;
       if (maxTransfer === 0) return Errno.ENODEV;
-      const count = Math.min(length - done, maxTransfer);
+      const limit = command === Command.dmaRead ? Math.min(maxTransfer, this.options.limits.maxDmaRead) : maxTransfer;
+      const count = Math.min(length - done, limit);
       const sum = low + done;
       const carry = Math.floor(sum / TWO_TO_32);
       const errno = this.exchange(command, high + carry, sum >>> 0, bytes, at + done, count);

@@ -86,7 +86,8 @@ export class ServedClient implements MessageHandler, ClientPort {
     if (header.type === HeaderFlag.typeReply) return 0;
     if (header.command !== Command.regionRead || length < RegionAccess.bytes) return SMALL_REPLY_BYTES;
     const count = this.connection.inputView.getUint32(payload + RegionAccess.count, true);
-    return SMALL_REPLY_BYTES + Math.min(count, this.limits.maxDataTransfer);
+    const data = Math.min(count, this.limits.maxDataTransfer);
+    return Math.max(SMALL_REPLY_BYTES, HEADER_BYTES + RegionAccess.bytes + data);
   }
 
   message(header: Header, payload: number, length: number, descriptors: number[]): void {

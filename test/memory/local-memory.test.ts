@@ -109,6 +109,18 @@ describe('LocalMemory', () => {
     expect(memory.write(0, 4092, buffer, 0, 8)).toBe(MemoryStatus.denied);
   });
 
+  it('denies what a whole chunk does not allow', () => {
+    const memory = new LocalMemory(4 << 20);
+    const buffer = new Uint8Array(8);
+    memory.protect(512, 512, { readable: true, writable: false });
+    expect(memory.read(600, 0, buffer, 0, 8)).toBe(MemoryStatus.ok);
+    expect(memory.write(600, 0, buffer, 0, 8)).toBe(MemoryStatus.denied);
+    memory.protect(512, 512, { readable: false, writable: true });
+    expect(memory.read(600, 0, buffer, 0, 8)).toBe(MemoryStatus.denied);
+    expect(memory.load64(600, 0)).toBe(MemoryStatus.denied);
+    expect(memory.write(600, 0, buffer, 0, 8)).toBe(MemoryStatus.ok);
+  });
+
   it('grows its generation with every change of protection', () => {
     const memory = new LocalMemory(PAGE);
     const before = memory.generation;

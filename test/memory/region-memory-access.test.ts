@@ -324,3 +324,56 @@ describe('RegionMemory, ranges over several regions', () => {
     expect([0, 511, 512, 1499].map(page => buffer[page * PAGE])).toEqual([50, 561 & 255, 562 & 255, 1549 & 255]);
   });
 });
+
+describe('RegionMemory, regions of whole chunks', () => {
+  const CHUNK = 512;
+
+  beforeEach(() => {
+    // Makes the window, so that a wrong way to it is not noticed by its absence.
+    memory.map(at(0, 1, { descriptor: pagesFile(1) }));
+  });
+
+  it('by messages are not taken from the window', () => {
+    memory.map(at(CHUNK, CHUNK));
+    remote.page(CHUNK + 3).fill(7);
+    expect(byteAt(memory, CHUNK + 3)).toBe(7);
+    expect(memory.write(CHUNK + 3, 0, Uint8Array.of(8), 0, 1)).toBe(MemoryStatus.ok);
+    expect(memory.store32(CHUNK + 3, 4, 9)).toBe(MemoryStatus.ok);
+    expect(memory.load64(CHUNK + 3, 0)).toBe(MemoryStatus.ok);
+    expect([memory.low, memory.high]).toEqual([0x07070708, 9]);
+    expect(memory.windows[0]!.bytes[(CHUNK + 3) * PAGE]).toBe(0);
+  });
+
+  it('in a file that could shrink are not taken from the window', () => {
+    const fd = pagesFile(CHUNK, 0, unsealable);
+    memory.map(at(CHUNK, CHUNK, { descriptor: again(fd) }));
+    expect(byteAt(memory, CHUNK + 3)).toBe(3);
+    expect(memory.write(CHUNK + 3, 0, Uint8Array.of(8), 0, 1)).toBe(MemoryStatus.ok);
+    const seen = new Uint8Array(1);
+    readAt(fd, seen, 0, 1, 3 * PAGE);
+    expect(seen[0]).toBe(8);
+    closeDescriptor(fd);
+  });
+
+  it('that are read-only deny writes', () => {
+    memory.map(at(CHUNK, CHUNK, { descriptor: pagesFile(CHUNK, 0), writable: false }));
+    expect(byteAt(memory, CHUNK + 3)).toBe(3);
+    expect(memory.write(CHUNK + 3, 0, Uint8Array.of(8), 0, 1)).toBe(MemoryStatus.denied);
+    expect(memory.store32(CHUNK + 3, 0, 8)).toBe(MemoryStatus.denied);
+    expect(byteAt(memory, CHUNK + 3)).toBe(3);
+  });
+
+  it('that may not be read deny reads', () => {
+    memory.map(at(CHUNK, CHUNK, { descriptor: pagesFile(CHUNK, 0), readable: false }));
+    expect(byteAt(memory, CHUNK + 3)).toBe('denied');
+    expect(memory.write(CHUNK + 3, 0, Uint8Array.of(8), 0, 1)).toBe(MemoryStatus.ok);
+  });
+
+  it('answer no more once they are unmapped', () => {
+    memory.map(at(CHUNK, CHUNK, { descriptor: pagesFile(CHUNK, 0) }));
+    expect(byteAt(memory, CHUNK + 3)).toBe(3);
+    unmap(memory, CHUNK, CHUNK);
+    expect(byteAt(memory, CHUNK + 3)).toBe('unmapped');
+    expect(memory.write(CHUNK + 3, 0, Uint8Array.of(8), 0, 1)).toBe(MemoryStatus.unmapped);
+  });
+});

@@ -42,7 +42,7 @@ class Reference {
 // Few places, so that operations meet: around a chunk's border, and around a window's.
 const frame = fc.oneof(fc.integer({ min: 500, max: 530 }), fc.integer({ min: 0x3fff8, max: 0x40008 }));
 const frames = fc.oneof(
-  { weight: 5, arbitrary: fc.integer({ min: 1, max: 6 }) },
+  { weight: 3, arbitrary: fc.integer({ min: 1, max: 6 }) },
   { weight: 1, arbitrary: fc.integer({ min: 500, max: 1100 }) },
 );
 const place = {

@@ -424,6 +424,15 @@ describe('MSI-X', () => {
     expect(client.triggered).toEqual(['1:0']);
   });
 
+  it('pending is dropped when MSI-X is switched off', () => {
+    const { pci, client } = armed(1);
+    writeRegion(pci, BAR, TABLE + 16 + 12, 4, 1);
+    pci.line.raise(1);
+    client.disarm(msix, 1);
+    pci.armed(msix);
+    expect(readRegion(pci, BAR, PENDING, 4)).toBe(0);
+  });
+
   it('is reset with the function', () => {
     const { pci, client, control } = armed(1);
     writeRegion(pci, BAR, TABLE + 16 + 12, 4, 1);

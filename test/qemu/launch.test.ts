@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { buildExternalPortsSsdt } from '../../qemu/acpi/ssdt.ts';
 import type { MachineConfiguration } from '../../qemu/command-line.ts';
 import {
   LaunchError,
@@ -14,6 +15,7 @@ import {
   supportsExitWithParent,
 } from '../../qemu/launch.ts';
 import type { QemuInstallation } from '../../qemu/provision.ts';
+import { run } from '../../qemu/run.ts';
 import { describeTopology } from '../../qemu/topology.ts';
 import { GUEST_TIMEOUT_MS, PROVISION_TIMEOUT_MS, realQemu, temporaryDirectory } from './support.ts';
 
@@ -45,12 +47,14 @@ async function launch(change: Partial<LaunchOptions> = {}): Promise<RunningQemu>
   return qemu;
 }
 
+/** A process that has ended but was not yet collected by whoever inherited it (state Z, proc(5)) is not alive. */
 function isAlive(pid: number): boolean {
   try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    return stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3) !== 'Z';
+  } catch (error) {
+    if (['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) return false;
+    throw error;
   }
 }
 
@@ -107,7 +111,6 @@ describe('a launched QEMU', { timeout: GUEST_TIMEOUT_MS }, () => {
   });
 
   it('takes whole ACPI tables', async () => {
-    const { buildExternalPortsSsdt } = await import('../../qemu/acpi/ssdt.ts');
     const qemu = await launch({ acpiTables: [buildExternalPortsSsdt([])] });
     expect(await qemu.qmp.execute('query-status')).toMatchObject({ running: true });
     expect(qemu.stderr()).toBe('');
@@ -123,7 +126,7 @@ describe('a launched QEMU', { timeout: GUEST_TIMEOUT_MS }, () => {
   });
 
   it('is ended although it does not answer', async () => {
-    const qemu = await launch();
+    const qemu = await launch({ quitStepMs: 300 });
     // A stopped process hears neither QMP nor SIGTERM.
     process.kill(qemu.pid, 'SIGSTOP');
     expect(await qemu.quit()).toMatchObject({ signal: 'SIGKILL' });
@@ -172,32 +175,40 @@ describe('a QEMU that does not come up', { timeout: GUEST_TIMEOUT_MS }, () => {
 });
 
 describe('the end of the process that launched QEMU', { timeout: GUEST_TIMEOUT_MS }, () => {
-  const program = [
-    `import { launchQemu } from ${JSON.stringify(new URL('../../qemu/launch.ts', import.meta.url).pathname)};`,
-    `const options = JSON.parse(process.env.LAUNCH_OPTIONS);`,
-    'const qemu = await launchQemu(options);',
-    'console.log(JSON.stringify({ pid: qemu.pid, argv: qemu.argv }));',
-    "if (process.env.ENDING === 'exit') process.exit(0);",
-    "if (process.env.ENDING === 'throw') setTimeout(() => { throw new Error('on purpose'); });",
-  ];
+  const compiled = join(directory, 'compiled');
+  const launcher = join(compiled, 'launcher.mjs');
+
+  beforeAll(async () => {
+    const repository = new URL('../../', import.meta.url).pathname;
+    mkdirSync(compiled);
+    writeFileSync(join(compiled, 'package.json'), '{ "type": "module" }');
+    const configuration = {
+      extends: join(repository, 'tsconfig.json'),
+      compilerOptions: {
+        noEmit: false,
+        rootDir: repository,
+        outDir: compiled,
+        typeRoots: [join(repository, 'node_modules/@types')],
+      },
+      include: [],
+      files: [join(repository, 'qemu/launch.ts')],
+    };
+    writeFileSync(join(directory, 'tsconfig.json'), JSON.stringify(configuration));
+    const result = await run([join(repository, 'node_modules/.bin/tsc'), '-p', directory]);
+    expect(result).toMatchObject({ status: 0, stdout: '' });
+    const program = [
+      `import { launchQemu } from './qemu/launch.js';`,
+      'const qemu = await launchQemu(JSON.parse(process.env.LAUNCH_OPTIONS));',
+      'console.log(JSON.stringify({ pid: qemu.pid, argv: qemu.argv }));',
+      "if (process.env.ENDING === 'exit') process.exit(0);",
+      "if (process.env.ENDING === 'throw') setTimeout(() => { throw new Error('on purpose'); });",
+    ];
+    writeFileSync(launcher, program.join('\n'));
+  });
 
   /** Runs the launch in a process of its own, which then ends as asked. */
   async function launchElsewhere(ending: string): Promise<{ pid: number; argv: string[]; how: string }> {
-    const { build } = await import('vite');
-    const entry = join(directory, `launcher-${ending}.ts`);
-    const { writeFileSync } = await import('node:fs');
-    writeFileSync(entry, program.join('\n'));
-    await build({
-      logLevel: 'silent',
-      configFile: false,
-      build: {
-        ssr: entry,
-        outDir: join(directory, ending),
-        target: 'node20',
-        rollupOptions: { output: { entryFileNames: 'launcher.mjs' } },
-      },
-    });
-    const child = spawn(process.execPath, [join(directory, ending, 'launcher.mjs')], {
+    const child = spawn(process.execPath, [launcher], {
       stdio: ['ignore', 'pipe', ending === 'throw' ? 'ignore' : 'inherit'],
       env: {
         ...process.env,
@@ -231,6 +242,8 @@ describe('the end of the process that launched QEMU', { timeout: GUEST_TIMEOUT_M
     expect(supportsExitWithParent(installation.version)).toBe(true);
     const launched = await launchElsewhere('SIGKILL');
     await expect.poll(() => isAlive(launched.pid), { timeout: 10_000 }).toBe(false);
+    // Nobody was left to remove them.
+    rmSync(runDirectory(launched.argv), { recursive: true });
   });
 });
 

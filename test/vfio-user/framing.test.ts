@@ -147,6 +147,25 @@ describe('a peer that does not read', () => {
     expect(served).toBeLessThanOrEqual(sent);
   });
 
+  it('goes on when its answers leave just as another client knocks', () => {
+    sendUntilStuck();
+    while (socket.receive(0, socket.input.length) > 0);
+    const second = rig.connect();
+    rig.until(() => second.connection.closed);
+    const served = rig.model.calls.length;
+    while (socket.receive(0, socket.input.length) > 0);
+    rig.until(() => rig.model.calls.length > served || socket.send(0, 1) > 0);
+    rig.settle();
+    expect(rig.model.calls.length).toBeGreaterThan(served);
+  });
+
+  it('is served where the output holds one largest answer and no more', () => {
+    rig.close();
+    rig = new Rig({ maxQueuedBytes: 1 });
+    const client = rig.client();
+    expect(client.regionRead(LARGE_BAR, 0, 1048576)).toHaveLength(1048576);
+  });
+
   it('does not keep another server on the loop from its work', () => {
     sendUntilStuck();
     const path = `${rig.directory}/other.sock`;
@@ -343,6 +362,21 @@ describe('descriptors', () => {
     client.reset();
     closeDescriptor(one!);
     expect(rig.model.client!.isArmed(2, 5)).toBe(true);
+  });
+
+  it('stay with their message when the input buffer is moved up', () => {
+    rig.close();
+    rig = new Rig({ maxDataTransfer: 4096, receiveAhead: 64 });
+    const client = rig.client();
+    const [one] = eventFds(1);
+    const bytes = message(Command.deviceSetIrqs, words(20, 0x24, 2, 7, 1), { flags: HeaderFlag.noReply });
+    client.regionWrite(BAR0, 0, new Uint8Array(200), { posted: true });
+    client.sendRaw(bytes.subarray(0, 20), [one!]);
+    rig.settle();
+    client.sendRaw(bytes.subarray(20));
+    closeDescriptor(one!);
+    rig.settle();
+    expect(rig.model.client!.isArmed(2, 7)).toBe(true);
   });
 
   it('belong to a message that arrives in pieces', () => {

@@ -55,6 +55,17 @@ describe('context cache', () => {
     expect(cache.find(1)).toBe(-1);
   });
 
+  it('finds the entries of a domain after any number of global invalidations', () => {
+    const cache = new ContextCache();
+    for (let round = 0; round < 70_000; round++) {
+      cache.fill(2, entry(9));
+      cache.invalidateAll();
+    }
+    cache.fill(1, entry(9));
+    cache.invalidateDomain(9);
+    expect(cache.find(1)).toBe(-1);
+  });
+
   it('loses a device only under its own domain, and says what stayed', () => {
     const cache = new ContextCache();
     cache.fill(0x100, entry(9));

@@ -1,5 +1,18 @@
 import { describe, expect, it } from 'vitest';
-import { Bench, contextInvalidate, Frame, Granularity, IOVA, MASK, mappedBench, Reg, waitStatus } from './support.ts';
+import {
+  ATOMIC,
+  Bench,
+  contextInvalidate,
+  Frame,
+  Gcmd,
+  Granularity,
+  IOVA,
+  MASK,
+  mappedBench,
+  Reg,
+  RID,
+  waitStatus,
+} from './support.ts';
 
 describe('reset', () => {
   it('puts all registers back', () => {
@@ -51,6 +64,20 @@ describe('reset', () => {
     expect(bench.status()).toBe(2);
   });
 
+  it('leaves the jobs of before without effect on what comes after', () => {
+    const bench = mappedBench().enableQueue();
+    bench.enqueue(waitStatus(1)).ring();
+    bench.unit.reset();
+    bench.write64(Reg.iqa, BigInt(Frame.queue) << 12n);
+    bench.command(Gcmd.qie);
+    bench.ring();
+    expect(bench.jobs.length).toBe(2);
+    bench.jobs.step();
+    expect(bench.status()).toBe(0);
+    bench.jobs.step();
+    expect(bench.status()).toBe(1);
+  });
+
   it('cancels a fault message that waits to be sent', () => {
     const bench = mappedBench().unmaskFaults();
     bench.translate(0x5000n);
@@ -90,9 +117,21 @@ describe('reset while guest memory is waited for', () => {
     expect(bench.translate(IOVA)).toBe(false);
     bench.memory.during = () => {};
     expect(bench.read32(Reg.fsts)).toBe(0);
-    bench.map(IOVA, Frame.data + 1);
+    const table = bench.newTable();
+    bench.setContext(RID, { table });
+    bench.setEntry(IOVA, 1, (BigInt(Frame.data + 1) << 12n) | 3n, 4, table);
     bench.enable();
     expect(bench.frameAt(IOVA)).toBe(Frame.data + 1);
+  });
+
+  it('by the second look for what an atomic lacks: no fault', () => {
+    const bench = mappedBench();
+    expect(bench.frameAt(IOVA)).toBe(Frame.data);
+    // Both looks find an entry that is zero, for which `load64` is asked.
+    resetAtLoad(bench, 2);
+    expect(bench.translate(IOVA + 0x1000n, ATOMIC)).toBe(false);
+    expect(bench.trace.kinds()).not.toContain('fault.recorded');
+    expect(bench.read32(Reg.fsts)).toBe(0);
   });
 
   it('by a page walk that succeeds: nothing cached', () => {

@@ -1,4 +1,4 @@
-/** A VT-d unit on a bench: memory, jobs that run when told, interrupt messages that are kept, and a driver's helpers. */
+/** A VT-d unit on a bench: memory, jobs that run when told, interrupt messages that are kept, and what a driver does with it. */
 import { Access, Translation } from '../../../src/iommu/translator.ts';
 import type { VtdOptions } from '../../../src/iommu/vtd/capabilities.ts';
 import { VtdUnit } from '../../../src/iommu/vtd/unit.ts';
@@ -9,7 +9,7 @@ import { TraceLog } from '../../../src/trace/trace.ts';
 
 export const FRAMES = 512;
 
-/** Where the helpers put things, as page frames. */
+/** Where the bench puts things, as page frames. */
 export const Frame = { root: 1, context: 2, queue: 8, status: 20, tables: 32, data: 256 } as const;
 
 /** 01:00.0 */

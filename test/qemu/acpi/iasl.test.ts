@@ -70,7 +70,5 @@ describe('iasl', () => {
     // The compiler puts declarations of the two ports in front; the terms themselves come after them, byte by byte ours.
     const body = table.subarray(HEADER_BYTES);
     expect(compiled.subarray(compiled.length - body.length)).toEqual(Buffer.from(body));
-    const external = 0x15;
-    expect(compiled[HEADER_BYTES]).toBe(external);
   });
 });

@@ -1,0 +1,53 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { readRegisterBase } from '../../qemu/acpi/dmar.ts';
+import { checkDescription } from '../../src/machine/description.ts';
+import { footprint, type ProcessFootprint, type RunningProgram, runProgram, startProgram } from '../support.ts';
+import { startGuestOn, temporaryDirectory } from './support.ts';
+
+const STARTS = 20;
+/** The first starts fill pools and let the compiler settle; from then on nothing may grow. */
+const WARM_UP = 5;
+/** Garbage not yet collected, in KiB: far below what one leaked buffer or window a start would add up to. */
+const RESIDENT_SLACK_KIB = 24 * 1024;
+
+describe('one server for many guests', () => {
+  const directory = temporaryDirectory();
+  let server: RunningProgram;
+
+  beforeAll(async () => {
+    server = startProgram(['serve', '--dir', directory.path, '--device', 'edu@01:00.0', '--device', 'edu@02:00.0']);
+    await server.says(/^ready/m);
+  });
+
+  afterAll(async () => {
+    server.child.kill('SIGTERM');
+    await server.ended;
+    directory.remove();
+  });
+
+  it(`serves ${STARTS} QEMUs in a row, the demo passes in each, and nothing grows`, { timeout: 900_000 }, async () => {
+    const args = await runProgram(['qemu-args', '--dir', directory.path]);
+    expect(args.status, args.stderr).toBe(0);
+    const address = readRegisterBase(readFileSync(join(directory.path, 'dmar.aml')));
+    const description = checkDescription(JSON.parse(readFileSync(join(directory.path, 'machine.json'), 'utf8')));
+    const footprints: ProcessFootprint[] = [];
+    const idle = footprint(server.pid).descriptors;
+    for (let start = 1; start <= STARTS; start++) {
+      const { qemu, agent } = await startGuestOn(directory.path, description, address);
+      const { status, output } = await agent.run('dma-demo');
+      expect(status, `start ${start}: ${output.join('\n')}`).toBe(0);
+      agent.close();
+      await qemu.quit();
+      // The server learns of the end by its sockets, a moment later.
+      await vi.waitFor(() => expect(footprint(server.pid).descriptors).toBe(idle), { timeout: 10_000 });
+      footprints.push(footprint(server.pid));
+    }
+    const settled = footprints[WARM_UP - 1]!;
+    const last = footprints[STARTS - 1]!;
+    console.log(`footprint after ${WARM_UP} starts`, settled, `after ${STARTS}`, last);
+    expect(last.mappings).toBeLessThanOrEqual(settled.mappings);
+    expect(last.residentKiB).toBeLessThan(settled.residentKiB + RESIDENT_SLACK_KIB);
+  });
+});

@@ -1,0 +1,364 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Duplex } from 'node:stream';
+import { describe, expect, it } from 'vitest';
+import {
+  GuestAgent,
+  GuestGone,
+  GuestRestarted,
+  LOST_AFTER_READY_LINES,
+  MAX_COMMAND_BYTES,
+  MAX_OUTPUT_LINES,
+} from '../../images/guest/agent.ts';
+
+const SOON_MS = 20;
+const LONG_MS = 10_000;
+
+/** A serial port whose other end is the test. */
+class FakePort extends Duplex {
+  received = '';
+  readonly #waiting: { pattern: RegExp; resolve: (match: RegExpExecArray) => void }[] = [];
+
+  override _read(): void {}
+
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    this.received += chunk.toString();
+    this.#check();
+    done();
+  }
+
+  /** As from the guest, at once. */
+  say(...pieces: string[]): void {
+    for (const piece of pieces) this.push(Buffer.from(piece));
+  }
+
+  /** Resolves when what came from the host matches. */
+  expectCommand(pattern: RegExp): Promise<RegExpExecArray> {
+    return new Promise(resolve => {
+      this.#waiting.push({ pattern, resolve });
+      this.#check();
+    });
+  }
+
+  #check(): void {
+    for (const waiting of [...this.#waiting]) {
+      const match = waiting.pattern.exec(this.received);
+      if (match === null) continue;
+      this.#waiting.splice(this.#waiting.indexOf(waiting), 1);
+      waiting.resolve(match);
+    }
+  }
+}
+
+async function readyAgent(): Promise<{ port: FakePort; agent: GuestAgent }> {
+  const port = new FakePort();
+  const agent = await GuestAgent.connect(port);
+  port.say('#ready boot1 6.12\n');
+  await agent.ready(LONG_MS);
+  return { port, agent };
+}
+
+describe('ready', () => {
+  it('waits for the ready line, whatever a firmware says before it', async () => {
+    const port = new FakePort();
+    const agent = await GuestAgent.connect(port);
+    let ready = false;
+    const wait = agent.ready(LONG_MS).then(() => {
+      ready = true;
+    });
+    port.say('\x1b[2JBdsDxe: loading\r\n', '1|x\n1=0\n');
+    await new Promise(setImmediate);
+    expect(ready).toBe(false);
+    port.say('\n#rea', 'dy boot1', ' 6.12\n');
+    await wait;
+    expect(ready).toBe(true);
+  });
+
+  it('is there at once when the guest has said so before', async () => {
+    const { agent } = await readyAgent();
+    await agent.ready(0);
+  });
+
+  it('gives up after its time and tells what came instead', async () => {
+    const port = new FakePort();
+    const agent = await GuestAgent.connect(port);
+    port.say('Kernel panic\n');
+    await expect(agent.ready(SOON_MS)).rejects.toThrow(/not ready within 20 ms.*\nKernel panic/s);
+  });
+
+  it('fails when the port is closed meanwhile, and afterwards', async () => {
+    const port = new FakePort();
+    const agent = await GuestAgent.connect(port);
+    const wait = agent.ready(LONG_MS);
+    port.destroy();
+    await expect(wait).rejects.toThrow(GuestGone);
+    await expect(agent.ready(LONG_MS)).rejects.toThrow(GuestGone);
+    await agent.closed();
+  });
+
+  it('fails when the port ends', async () => {
+    const port = new FakePort();
+    const agent = await GuestAgent.connect(port);
+    const wait = agent.ready(LONG_MS);
+    port.push(null);
+    await expect(wait).rejects.toThrow(GuestGone);
+  });
+});
+
+describe('run', () => {
+  it('sends the command with a number and gives back output and status', async () => {
+    const { port, agent } = await readyAgent();
+    const done = agent.run('uname -a');
+    const [, id] = await port.expectCommand(/^(\d+) uname -a\n/m);
+    port.say(`${id}|Linux\n${id}|two\n${id}=7\n`);
+    expect(await done).toEqual({ status: 7, output: ['Linux', 'two'] });
+  });
+
+  it('puts together lines that come in pieces', async () => {
+    const { port, agent } = await readyAgent();
+    const done = agent.run('x');
+    const [, id] = await port.expectCommand(/^(\d+) x\n/m);
+    port.say(id!, '|hel', 'lo wor', 'ld\n', `${id}`, '=', '0', '\n');
+    expect(await done).toEqual({ status: 0, output: ['hello world'] });
+  });
+
+  it('does not take output for protocol', async () => {
+    const { port, agent } = await readyAgent();
+    const done = agent.run('x');
+    const [, id] = await port.expectCommand(/^(\d+) x\n/m);
+    port.say(`${id}|${id}=5\n${id}|#ready boot2 6.12\n${id}|\n${id}|a|b\n${id}=0\n`);
+    expect(await done).toEqual({ status: 0, output: [`${id}=5`, '#ready boot2 6.12', '', 'a|b'] });
+  });
+
+  it('hands over each line as it comes', async () => {
+    const { port, agent } = await readyAgent();
+    const lines: string[] = [];
+    let first: () => void;
+    const firstLine = new Promise<void>(resolve => {
+      first = resolve;
+    });
+    const done = agent.run('x', {
+      onLine: line => {
+        lines.push(line);
+        first();
+      },
+    });
+    const [, id] = await port.expectCommand(/^(\d+) x\n/m);
+    port.say(`${id}|one\n`);
+    await firstLine;
+    expect(lines).toEqual(['one']);
+    port.say(`${id}|two\n${id}=0\n`);
+    await done;
+    expect(lines).toEqual(['one', 'two']);
+  });
+
+  it('keeps several commands apart', async () => {
+    const { port, agent } = await readyAgent();
+    const first = agent.run('first');
+    const second = agent.run('second');
+    const [, a] = await port.expectCommand(/^(\d+) first\n/m);
+    const [, b] = await port.expectCommand(/^(\d+) second\n/m);
+    port.say(`${a}|from first\n${a}=0\n#ready boot1 6.12\n${b}|from second\n${b}=1\n`);
+    expect(await first).toEqual({ status: 0, output: ['from first'] });
+    expect(await second).toEqual({ status: 1, output: ['from second'] });
+  });
+
+  it('fails when the guest goes on waiting for a command: it got lost', async () => {
+    const { port, agent } = await readyAgent();
+    const done = agent.run('lost');
+    await port.expectCommand(/ lost\n/);
+    port.say('#error no command number: garbage\n', '#ready boot1 6.12\n'.repeat(LOST_AFTER_READY_LINES));
+    await expect(done).rejects.toThrow(/did not take the command lost.*\n#error no command number/s);
+  });
+
+  it('does not take a command for lost while lines of it come, however often the guest was ready before', async () => {
+    const { port, agent } = await readyAgent();
+    port.say('#ready boot1 6.12\n'.repeat(LOST_AFTER_READY_LINES));
+    const done = agent.run('x');
+    const [, id] = await port.expectCommand(/^(\d+) x\n/m);
+    const some = '#ready boot1 6.12\n'.repeat(LOST_AFTER_READY_LINES - 1);
+    port.say(some, `${id}|line\n`, some, `${id}=0\n`);
+    expect((await done).status).toBe(0);
+  });
+
+  it('is refused before the guest is ready, when a firmware would read it', async () => {
+    const port = new FakePort();
+    const agent = await GuestAgent.connect(port);
+    await expect(agent.run('x')).rejects.toThrow('not ready yet');
+    expect(port.received).toBe('');
+  });
+
+  it.each(['a\nb', 'a\rb', '\x03', 'a\0b', '\x7f'])('refuses %j, which is not one line of text', async command => {
+    const { port, agent } = await readyAgent();
+    await expect(agent.run(command)).rejects.toThrow('one line of text');
+    expect(port.received).toBe('');
+  });
+
+  it('refuses an empty command and one that is too long, and takes the longest', async () => {
+    const { port, agent } = await readyAgent();
+    await expect(agent.run('  ')).rejects.toThrow('empty');
+    await expect(agent.run('x'.repeat(MAX_COMMAND_BYTES + 1))).rejects.toThrow('it may have');
+    const done = agent.run('x'.repeat(MAX_COMMAND_BYTES));
+    const [, id] = await port.expectCommand(/^(\d+) x+\n/m);
+    port.say(`${id}=0\n`);
+    expect((await done).status).toBe(0);
+  });
+
+  it('interrupts a command that takes too long, shows its last output, and goes on with the next', async () => {
+    const { port, agent } = await readyAgent();
+    const slow = agent.run('slow', { timeoutMs: SOON_MS });
+    const [, a] = await port.expectCommand(/^(\d+) slow\n/m);
+    port.say(`${a}|halfway\n`);
+    await expect(slow).rejects.toThrow(/Not done within 20 ms in the guest: slow.*\nhalfway/s);
+    expect(port.received).toContain('\x03');
+    const next = agent.run('next');
+    const [, b] = await port.expectCommand(/^(\d+) next\n/m);
+    port.say(`${a}|late\n${a}=130\n${b}|good\n${b}=0\n`);
+    expect(await next).toEqual({ status: 0, output: ['good'] });
+  });
+
+  it('does not interrupt the command before when one that still waits takes too long', async () => {
+    const { port, agent } = await readyAgent();
+    const first = agent.run('first');
+    await expect(agent.run('second', { timeoutMs: SOON_MS })).rejects.toThrow('Not done within');
+    expect(port.received).not.toContain('\x03');
+    const [, a] = await port.expectCommand(/^(\d+) first\n/m);
+    port.say(`${a}=0\n`);
+    expect((await first).status).toBe(0);
+  });
+
+  it('stops a command that floods the host', async () => {
+    const { port, agent } = await readyAgent();
+    const done = agent.run('yes');
+    const [, id] = await port.expectCommand(/^(\d+) yes\n/m);
+    port.say(`${id}|y\n`.repeat(MAX_OUTPUT_LINES + 1));
+    await expect(done).rejects.toThrow(`More than ${MAX_OUTPUT_LINES} lines`);
+    expect(port.received).toContain('\x03');
+  });
+
+  it('passes on what onLine throws, and the agent stays usable', async () => {
+    const { port, agent } = await readyAgent();
+    const done = agent.run('x', {
+      onLine: () => {
+        throw new Error('not this line');
+      },
+    });
+    const [, a] = await port.expectCommand(/^(\d+) x\n/m);
+    port.say(`${a}|one\n${a}|two\n${a}=0\n`);
+    await expect(done).rejects.toThrow('not this line');
+    const next = agent.run('next');
+    const [, b] = await port.expectCommand(/^(\d+) next\n/m);
+    port.say(`${b}=0\n`);
+    expect((await next).status).toBe(0);
+  });
+
+  it('fails when the guest goes away', async () => {
+    const { port, agent } = await readyAgent();
+    const done = agent.run('poweroff');
+    await port.expectCommand(/ poweroff\n/);
+    port.destroy();
+    await expect(done).rejects.toThrow(GuestGone);
+    await agent.closed();
+    await expect(agent.run('x')).rejects.toThrow(GuestGone);
+  });
+
+  it('fails when the connection is closed on this side', async () => {
+    const { agent } = await readyAgent();
+    const done = agent.run('x');
+    agent.close();
+    await expect(done).rejects.toThrow('was closed');
+    await agent.closed();
+  });
+
+  it('fails the port when a line never ends', async () => {
+    const { port, agent } = await readyAgent();
+    const done = agent.run('x');
+    port.say('z'.repeat(1024 * 1024 + 1));
+    await expect(done).rejects.toThrow('A line has more than');
+    await agent.closed();
+  });
+});
+
+describe('a guest that restarts', () => {
+  it('is waited for, not mistaken for the one before', async () => {
+    const { port, agent } = await readyAgent();
+    let back = false;
+    const reboot = agent.reboot(LONG_MS).then(() => {
+      back = true;
+    });
+    await port.expectCommand(/^\d+ reboot\n/m);
+    port.say('#ready boot1 6.12\n');
+    await new Promise(setImmediate);
+    expect(back).toBe(false);
+    port.say('SeaBIOS\r\n', '\n#ready boot2 6.12\n');
+    await reboot;
+    const done = agent.run('x');
+    const [, id] = await port.expectCommand(/^(\d+) x\n/m);
+    port.say(`${id}=0\n`);
+    expect((await done).status).toBe(0);
+  });
+
+  it('ends the commands that ran, with an error that says so', async () => {
+    const { port, agent } = await readyAgent();
+    const done = agent.run('sleep 1000');
+    await port.expectCommand(/sleep/);
+    port.say('#ready boot2 6.12\n');
+    await expect(done).rejects.toThrow(GuestRestarted);
+    await expect(done).rejects.toThrow('sleep 1000');
+  });
+
+  it('does not end commands when it is only the same instance that says ready again', async () => {
+    const { port, agent } = await readyAgent();
+    const done = agent.run('x');
+    const [, id] = await port.expectCommand(/^(\d+) x\n/m);
+    port.say('#ready boot1 6.12\n', `${id}=0\n`);
+    expect((await done).status).toBe(0);
+  });
+
+  it('can be waited for when something else restarts it', async () => {
+    const { port, agent } = await readyAgent();
+    const restarted = agent.restarted(LONG_MS);
+    port.say('#ready boot1 6.12\n#ready boot2 6.12\n');
+    await restarted;
+  });
+
+  it('is not waited for for ever', async () => {
+    const { agent } = await readyAgent();
+    await expect(agent.reboot(SOON_MS)).rejects.toThrow('not ready within');
+  });
+
+  it('fails the wait when it does not restart but goes away', async () => {
+    const { port, agent } = await readyAgent();
+    const reboot = agent.reboot(LONG_MS);
+    await port.expectCommand(/ reboot\n/);
+    port.destroy();
+    await expect(reboot).rejects.toThrow(GuestGone);
+  });
+});
+
+describe('connect', () => {
+  it('waits for a socket that QEMU has not made yet', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'viommu-agent-'));
+    const path = join(folder, 'serial');
+    const server = createServer(socket => socket.write('#ready boot1 6.12\n'));
+    try {
+      const connecting = GuestAgent.connect(path, { timeoutMs: LONG_MS });
+      await new Promise<void>(resolve => server.listen(path, resolve));
+      const agent = await connecting;
+      await agent.ready(LONG_MS);
+      agent.close();
+      await agent.closed();
+    } finally {
+      await new Promise(resolve => server.close(resolve));
+      await rm(folder, { recursive: true });
+    }
+  });
+
+  it('says which socket it could not reach', async () => {
+    await expect(GuestAgent.connect('/nonexistent/serial', { timeoutMs: 0 })).rejects.toThrow(
+      /serial port \/nonexistent\/serial/,
+    );
+  });
+});
