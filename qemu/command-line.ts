@@ -47,8 +47,8 @@ export interface RunPaths {
   readonly endpointSockets: Readonly<Record<string, string>>;
   /** Whole ACPI tables. */
   readonly acpiTables?: readonly string[];
-  /** The guest's first serial port. */
-  readonly console?: Output;
+  /** The guest's first serial port; `terminal`: standard input and output, shared with QEMU's monitor (Ctrl-A C). */
+  readonly console?: Output | { readonly kind: 'terminal' };
   /** The guest's second serial port, as a unix socket that QEMU listens on. */
   readonly agentSocket?: string;
   /** Unix socket that QEMU connects to and talks QMP on: whoever listens needs not guess when QEMU is ready. */
@@ -120,7 +120,16 @@ function firmwareArguments(machine: MachineConfiguration, paths: RunPaths, ovmf:
 function channelArguments(paths: RunPaths): string[] {
   const { agentSocket, firmwareLog, qmpSocket } = paths;
   const argv: string[] = [];
-  if (paths.console !== undefined) {
+  if (paths.console?.kind === 'terminal') {
+    argv.push(
+      '-chardev',
+      'stdio,id=console,mux=on,signal=off',
+      '-serial',
+      'chardev:console',
+      '-mon',
+      'chardev=console',
+    );
+  } else if (paths.console !== undefined) {
     argv.push('-chardev', outputBackend('console', paths.console), '-serial', 'chardev:console');
   } else if (agentSocket !== undefined) {
     // Keeps the agent on the second port.

@@ -10,7 +10,7 @@ import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { endWithProcess } from './children.ts';
-import { type MachineConfiguration, type Output, qemuCommand, type RunPaths } from './command-line.ts';
+import { type MachineConfiguration, qemuCommand, type RunPaths } from './command-line.ts';
 import type { QemuInstallation } from './provision.ts';
 import { QmpClient } from './qmp.ts';
 
@@ -36,6 +36,8 @@ export interface LaunchOptions {
   readonly acpiTables?: readonly Uint8Array[];
   /** Gets the output of the guest's first serial port; alternatively `consoleFile` is written. */
   readonly onConsole?: (chunk: Buffer) => void;
+  /** The guest's first serial port is this process's own terminal, both ways; excludes the other two. */
+  readonly terminal?: boolean;
   readonly consoleFile?: string;
   /** Offers the guest's second serial port as `RunningQemu.agentSocket`. */
   readonly agent?: boolean;
@@ -103,7 +105,9 @@ export async function launchQemu(options: LaunchOptions): Promise<RunningQemu> {
     server.listen(paths.qmpSocket);
     await once(server, 'listening');
     const argv = commandLine(options, paths);
-    child = spawn(argv[0]!, argv.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] });
+    child = spawn(argv[0]!, argv.slice(1), {
+      stdio: options.terminal ? ['inherit', 'inherit', 'pipe'] : ['ignore', 'pipe', 'pipe'],
+    });
     watched = watch(child, options, () => {
       server.close();
       removeFiles();
@@ -160,7 +164,8 @@ async function prepareFiles(directory: string, options: LaunchOptions): Promise<
   };
 }
 
-function consoleOf(options: LaunchOptions): Output | undefined {
+function consoleOf(options: LaunchOptions): RunPaths['console'] {
+  if (options.terminal) return { kind: 'terminal' };
   if (options.onConsole !== undefined && options.onFirmwareLog !== undefined) {
     throw new Error('QEMU has one standard output: ask for the console or for the firmware log, not for both');
   }
@@ -195,7 +200,7 @@ function watch(child: ChildProcess, options: LaunchOptions, onEnd: () => void): 
     options.onStderr?.(text);
   });
   // Drained in any case, so that QEMU never blocks on it.
-  child.stdout!.on('data', (chunk: Buffer) => (options.onConsole ?? options.onFirmwareLog)?.(chunk));
+  child.stdout?.on('data', (chunk: Buffer) => (options.onConsole ?? options.onFirmwareLog)?.(chunk));
   const exit = new Promise<QemuExit>(resolve => {
     child.on('error', error => {
       // Also said of a signal that could not be sent, to a process that runs on.

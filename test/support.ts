@@ -22,16 +22,17 @@ export interface RunningProgram {
   says(pattern: RegExp): Promise<void>;
 }
 
-export function startProgram(args: readonly string[]): RunningProgram {
-  const child = spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+export function startProgram(args: readonly string[], options: { readonly input?: boolean } = {}): RunningProgram {
+  const input = options.input ? 'pipe' : 'ignore';
+  const child = spawn(process.execPath, [program, ...args], { stdio: [input, 'pipe', 'pipe'] });
   let stdout = '';
   let stderr = '';
   const listeners = new Set<() => void>();
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+  child.stdout!.setEncoding('utf8').on('data', (text: string) => {
     stdout += text;
     for (const listener of listeners) listener();
   });
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+  child.stderr!.setEncoding('utf8').on('data', (text: string) => {
     stderr += text;
   });
   const ended = new Promise<Outcome>((resolve, reject) => {

@@ -58,6 +58,7 @@ async function collect(options: InitramfsOptions): Promise<Inputs> {
   };
   await add('init', guestSource('init'));
   await add('sbin/agent', guestSource('agent'));
+  await add('etc/shell', guestSource('shell'));
   await add('bin/busybox', options.busybox);
   for (const program of options.programs) {
     const path = isAbsolute(program) ? program : await buildProgram(program, options);

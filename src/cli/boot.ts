@@ -22,7 +22,7 @@ interface BootFlags extends MachineFlags, GuestFlags {
 
 const EXAMPLES = `
 Without --kernel or --disk, Debian's stock kernel boots with a busybox initramfs and gives a shell on the console.
-The guest's console is this terminal. It ends with the guest, or with Ctrl-C where input is not a terminal.
+The guest's console is this terminal; Ctrl-A X ends QEMU, Ctrl-A C reaches its monitor. A reboot starts the guest again.
 
 Examples:
   $ viommu boot

@@ -2,7 +2,7 @@
 import type { TraceEvent, TraceValue } from '../trace/trace.ts';
 
 /** What is worth a line without being asked for: everything else needs --verbose. */
-const NOTABLE = /^(fault\.|client\.|internal\.|iommu\.placed|vtd\.(enabled|disabled|queueError))/;
+const NOTABLE = /^(fault\.|client\.|internal\.|iommu\.placed|vtd\.(enabled|queueError))/;
 
 export function isNotable(event: TraceEvent): boolean {
   return NOTABLE.test(event.kind);

@@ -89,43 +89,40 @@ export class TranslatedDmaPort implements DmaPort {
     let runFrame = 0;
     let runOffset = 0;
     let run = 0;
-    let from = at;
-    let left = length;
-    while (left > 0) {
-      const translated = translator.translate(requesterId, iovaHigh, iovaLow, access, translation);
-      // Memory that is reached by messages takes its time, that of the tables included.
-      if (gate.generation !== generation || !gate.busMaster) return this.closedStatus(generation);
-      if (!translated) {
-        // The pages before this one are done, as if they had been sent one by one.
-        const before = run === 0 ? 0 : this.copy(writing, runFrame, runOffset, buffer, from, run, generation);
-        return before === 0 ? DmaStatus.fault : before;
-      }
-
-      const frame = translation.frame | 0;
-      const size = translation.shift < 30 ? 1 << translation.shift : pieceMax;
-      const toEnd = (size - (iovaLow & (size - 1))) | 0;
-      const piece = Math.min(left, toEnd);
-      if (piece === length) return this.copy(writing, frame, iovaLow & 0xfff, buffer, at, length, generation);
-      if (run !== 0 && frame === runFrame + ((runOffset + run) >>> 12) && run < pieceMax) {
-        // A run ends at a page's end here, so that its next byte is the next frame's first.
-        run += piece;
-      } else {
-        if (run !== 0) {
-          const status = this.copy(writing, runFrame, runOffset, buffer, from, run, generation);
-          if (status !== 0) return status;
-          from += run;
+    let left = length | 0;
+    // One place that translates and one that copies: more, and the compiler no longer inlines either.
+    for (;;) {
+      let frame = 0;
+      let piece = 0;
+      if (left !== 0) {
+        const translated = translator.translate(requesterId, iovaHigh, iovaLow, access, translation);
+        // Memory that is reached by messages takes its time, that of the tables included.
+        if (gate.generation !== generation || !gate.busMaster) return this.closedStatus(generation);
+        if (translated) {
+          frame = translation.frame | 0;
+          const size = translation.shift < 30 ? 1 << translation.shift : pieceMax;
+          piece = Math.min(left, size - (iovaLow & (size - 1))) | 0;
         }
+      }
+      // A run that goes on ends at a page's end, so that its next byte is the next frame's first.
+      const follows = piece !== 0 && run !== 0 && frame === runFrame + ((runOffset + run) >>> 12) && run < pieceMax;
+      if (!follows) {
+        if (run !== 0) {
+          const status = this.copy(writing, runFrame, runOffset, buffer, at + length - left - run, run, generation);
+          if (status !== 0) return status;
+        }
+        // On a fault the pages before are done, as if they had been sent one by one.
+        if (piece === 0) return left === 0 ? 0 : DmaStatus.fault;
         runFrame = frame;
         runOffset = iovaLow & 0xfff;
-        run = piece;
+        run = 0;
       }
-
-      left -= piece;
+      run = (run + piece) | 0;
+      left = (left - piece) | 0;
       iovaLow = (iovaLow + piece) | 0;
-      // Only a piece that ends at the end of a page, and not the last one, can end at 2^32.
+      // A piece ends at 2^32 or before it, because no page lies across it.
       if (iovaLow === 0) iovaHigh = (iovaHigh + 1) | 0;
     }
-    return run === 0 ? 0 : this.copy(writing, runFrame, runOffset, buffer, from, run, generation);
   }
 
   private copy(

@@ -80,7 +80,10 @@ export class Machine {
 
   /** Ends every connection and removes the sockets. */
   close(): void {
-    for (const { server } of this.served.values()) server.close();
+    for (const { server, memory } of this.served.values()) {
+      server.close();
+      memory.dispose();
+    }
     this.served.clear();
   }
 

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { provisionQemu } from '../../qemu/provision.ts';
@@ -15,7 +15,14 @@ describe('viommu serve with a QEMU started by hand', () => {
     await server.says(/^ready/m);
   });
 
-  afterAll(() => directory.remove());
+  let qemu: ChildProcess | undefined;
+
+  afterAll(async () => {
+    qemu?.kill('SIGKILL');
+    server.child.kill('SIGTERM');
+    await server.ended;
+    directory.remove();
+  });
 
   it('boots a guest with $(viommu qemu-args ...) in a shell command line, and ends cleanly on SIGTERM', async () => {
     const installation = await provisionQemu({ progress: () => {} });
@@ -27,27 +34,32 @@ describe('viommu serve with a QEMU started by hand', () => {
       `$(${words([process.execPath, program])} qemu-args --dir ${directory.path})`,
       `-kernel '${boot.kernel}' -initrd '${boot.initrd}' -append 'console=ttyS0 panic=-1'`,
     ].join(' ');
-    const qemu = spawn('bash', ['-c', command], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const guest = spawn('bash', ['-c', command], { stdio: ['pipe', 'pipe', 'inherit'] });
+    qemu = guest;
     let console = '';
+    guest.stdout.on('data', chunk => {
+      console += chunk;
+    });
     const sees = (pattern: RegExp) =>
       new Promise<void>((resolve, reject) => {
-        qemu.stdout.on('data', chunk => {
-          console += chunk;
+        const look = () => {
           if (pattern.test(console)) resolve();
-        });
-        qemu.once('close', () => reject(new Error(`QEMU ended:\n${console.slice(-4000)}`)));
+        };
+        guest.stdout.on('data', look);
+        guest.once('close', () => reject(new Error(`QEMU ended:\n${console.slice(-4000)}`)));
+        look();
       });
     // Without a second serial port the guest gives a shell on its console.
     await sees(/so here is a shell/);
-    qemu.stdin.write('dma-demo --case device-reads --case unmapped; echo "status $?"\n');
-    await sees(/status \d/);
-    qemu.stdin.write('poweroff\n');
-    await once(qemu, 'close');
+    guest.stdin.write('dma-demo --case device-reads --case unmapped; echo ended with $?\n');
+    await sees(/^ended with \d/m);
+    guest.stdin.write('poweroff\n');
+    await once(guest, 'close');
 
     expect(console).toMatch(/DMAR: dmar0: reg_base_addr/);
     expect(console).toMatch(/PASS device-reads/);
     expect(console).toMatch(/PASS unmapped/);
-    expect(console).toMatch(/status 0/);
+    expect(console).toMatch(/^ended with 0/m);
     expect(server.stdout()).toMatch(/\[iommu\] fault\.recorded .*reason=5/);
 
     server.child.kill('SIGTERM');

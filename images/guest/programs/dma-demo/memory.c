@@ -13,7 +13,7 @@
 
 /* Tries to find an IOVA that differs from the physical address; each try moves on by the buffer's size. */
 #define MAX_IOVA_TRIES 16
-/* A scattered buffer takes every second page of a pool, last one first. */
+/* A scattered buffer takes every second page of a pool, highest physical address first. */
 #define POOL_FACTOR 2
 
 /* Documentation/admin-guide/mm/pagemap.rst */
@@ -45,9 +45,38 @@ bool buffer_allocate(struct dma_buffer *buffer, size_t size)
 	return lock_pages(buffer);
 }
 
+struct pool_page {
+	uint8_t *memory;
+	uint64_t physical;
+};
+
+static int compare_highest_first(const void *a, const void *b)
+{
+	uint64_t x = ((const struct pool_page *)a)->physical, y = ((const struct pool_page *)b)->physical;
+
+	return (x < y) - (x > y);
+}
+
+/* In falling order no page lies right behind its predecessor, whatever order the kernel gave them out in. */
+static bool choose_scattered(const struct dma_buffer *pool, struct pool_page *chosen, size_t pages)
+{
+	uint64_t addresses[pages * POOL_FACTOR];
+
+	if (!buffer_physical(pool, addresses))
+		return false;
+	for (size_t i = 0; i < pages; i++) {
+		chosen[i].memory = pool->memory + i * POOL_FACTOR * SMALL_PAGE;
+		chosen[i].physical = addresses[i * POOL_FACTOR];
+	}
+	qsort(chosen, pages, sizeof(*chosen), compare_highest_first);
+	return true;
+}
+
 bool buffer_allocate_scattered(struct dma_buffer *buffer, size_t size)
 {
 	size_t pages = size / SMALL_PAGE, pool_size = size * POOL_FACTOR;
+	struct dma_buffer whole = { .size = pool_size };
+	struct pool_page chosen[pages];
 	uint64_t addresses[pages];
 	uint8_t *pool;
 
@@ -59,6 +88,11 @@ bool buffer_allocate_scattered(struct dma_buffer *buffer, size_t size)
 	 * transparent huge pages refuse, and have nothing to refuse. */
 	madvise(pool, pool_size, MADV_NOHUGEPAGE);
 	memset(pool, 0, pool_size);
+	whole.memory = pool;
+	if (!choose_scattered(&whole, chosen, pages)) {
+		munmap(pool, pool_size);
+		return false;
+	}
 
 	buffer->memory = map_anonymous(size, 0);
 	if (!buffer->memory) {
@@ -67,10 +101,9 @@ bool buffer_allocate_scattered(struct dma_buffer *buffer, size_t size)
 	}
 	buffer->size = size;
 	for (size_t i = 0; i < pages; i++) {
-		void *from = pool + (pages - 1 - i) * POOL_FACTOR * SMALL_PAGE;
 		void *to = buffer->memory + i * SMALL_PAGE;
 
-		if (mremap(from, SMALL_PAGE, SMALL_PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED) {
+		if (mremap(chosen[i].memory, SMALL_PAGE, SMALL_PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED) {
 			munmap(pool, pool_size);
 			return failed_errno("cannot move page %zu of a scattered buffer", i);
 		}
