@@ -25,7 +25,8 @@ export function median(values: readonly number[]): number {
 }
 
 export function formatResult({ name, ours, floor, unit, ratio, goal }: BenchResult): string {
-  const claim =
-    goal === undefined ? '' : ratio >= goal ? `  goal ${goal.toFixed(2)} met` : `  GOAL ${goal.toFixed(2)} MISSED`;
-  return `${name.padEnd(44)} ${ours.toFixed(1).padStart(9)} ${unit}  floor ${floor.toFixed(1).padStart(8)}  ${ratio.toFixed(2)} of its speed${claim}`;
+  const met = goal === undefined || ratio >= goal;
+  const claim = goal === undefined ? '' : `  goal ${goal.toFixed(2)} ${met ? 'met' : 'MISSED'}`;
+  const figures = `${ours.toFixed(1).padStart(9)} ${unit}  floor ${floor.toFixed(1).padStart(8)}  ${ratio.toFixed(2)} of its speed`;
+  return `${name.padEnd(44)} ${figures}${claim}`;
 }

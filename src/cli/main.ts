@@ -51,6 +51,11 @@ function report(error: unknown): number {
   return ExitStatus.failed;
 }
 
+// A reader that has seen enough (`viommu serve | head`) must not end a server.
+process.stdout.on('error', error => {
+  if ((error as NodeJS.ErrnoException).code !== 'EPIPE') throw error;
+});
+
 try {
   await buildProgram().parseAsync();
 } catch (error) {

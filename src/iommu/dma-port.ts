@@ -25,12 +25,15 @@ export interface DmaPortOptions {
 export class DmaCounters {
   reads = 0;
   writes = 0;
-  /** Bytes that reached, or came from, guest memory; also those of transfers that failed later on. */
+  /** Bytes of the physically contiguous runs that went through, also in transfers that failed later on. */
   bytesRead = 0;
   bytesWritten = 0;
   /** Index: `DmaStatus`. */
   readonly byStatus = new Float64Array(5);
 }
+
+/** Of one call; fits an int32. */
+export const TRANSFER_BYTES_MAX = 0x7fffffff;
 
 export class TranslatedDmaPort implements DmaPort {
   readonly counters = new DmaCounters();
@@ -72,7 +75,7 @@ export class TranslatedDmaPort implements DmaPort {
     at: number,
     length: number,
   ): DmaStatus {
-    if (at < 0 || length < 0 || at + length > buffer.length) {
+    if (at < 0 || length < 0 || at + length > buffer.length || length > TRANSFER_BYTES_MAX) {
       throw new RangeError(`a transfer of ${length} bytes at ${at} does not fit a buffer of ${buffer.length}`);
     }
     const { translator, translation, requesterId, gate } = this;

@@ -18,7 +18,7 @@ const PAGING_STRUCTURE_WAYS = 4;
 export interface TranslationEngineOptions {
   /** A power of two. Default 256. */
   readonly iotlbSets?: number;
-  /** 1 to 16. Default 4. */
+  /** 1, 2, 4, 8 or 16. Default 4. */
   readonly iotlbWays?: number;
   /** A power of two, at least 4. Default 256. */
   readonly pagingStructureEntries?: number;

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { type DmaGate, TranslatedDmaPort } from '../../src/iommu/dma-port.ts';
 import { Access, type Translation, type Translator } from '../../src/iommu/translator.ts';
 import { Untranslated } from '../../src/iommu/untranslated.ts';
+import { LocalMemory } from '../../src/memory/local-memory.ts';
 import { DmaStatus } from '../../src/pci/ports.ts';
 import { FakeMemory, type FakeMemoryOptions, words } from './support.ts';
 
@@ -342,7 +343,13 @@ describe('random mappings', () => {
         fc.constantFrom(0n, (1n << 32n) - 0x4000n, (1n << 64n) - 0x4000n),
         fc.array(fc.nat(20), { maxLength: 2 }),
         (mappings, transfers, base, holes) => {
-          const { memory, translator, port } = setup({ holes }, 24 * PAGE);
+          const memory = new LocalMemory(24 * PAGE);
+          const bytes = memory.windows[0]!.bytes;
+          for (let i = 0; i < bytes.length; i++) bytes[i] = (i * 7 + (i >> 12) * 13) & 0xff;
+          for (const frame of holes) memory.protect(frame, 1, { readable: false, writable: false });
+          const translator = new FakeTranslator();
+          const gate = { busMaster: true, generation: 0 };
+          const port = new TranslatedDmaPort({ translator, memory, requesterId: RID, gate });
           const byPage = new Map<number, Mapping>();
           for (const { page, frame, permissions } of mappings) {
             byPage.set(page, { frame, permissions });
@@ -350,7 +357,7 @@ describe('random mappings', () => {
           }
           for (const { write, address, length } of transfers) {
             const buffer = new Uint8Array(length).map((_, i) => (write ? i * 31 + 1 : 0));
-            const memoryWanted = memory.bytes.slice();
+            const memoryWanted = bytes.slice();
             const bufferWanted = buffer.slice();
             let wanted: DmaStatus = DmaStatus.ok;
             for (let i = 0; i < length; i++) {
@@ -366,10 +373,8 @@ describe('random mappings', () => {
             const iova = words(BigInt.asUintN(64, base + BigInt(address)));
             const status = write ? port.write(...iova, buffer, 0, length) : port.read(...iova, buffer, 0, length);
             expect(status).toBe(wanted);
-            // Memory refuses a run as a whole, so that what came before the hole within it may be missing.
-            if (wanted === DmaStatus.noMemory) return;
             expect(Buffer.compare(buffer, bufferWanted)).toBe(0);
-            expect(Buffer.compare(memory.bytes, memoryWanted)).toBe(0);
+            expect(Buffer.compare(bytes, memoryWanted)).toBe(0);
           }
         },
       ),

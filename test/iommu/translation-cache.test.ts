@@ -137,13 +137,28 @@ describe('invalidating', () => {
     expect(has(cache, 1, address(size * 4n), 12)).toBe(true);
   });
 
-  it.each([52, 60, 63])('drops the whole domain for 2^%d pages', order => {
+  it.each([52, 60, 63, 64, 100])('drops the whole domain for 2^%d pages', order => {
     const cache = create();
     insert(cache, 1, 0n, 12);
     insert(cache, 1, 1n << 63n, 21);
     insert(cache, 2, 0n, 12);
     expect(cache.invalidatePages(1, 0, 0, order)).toBe(2);
     expect(has(cache, 2, 0n, 12)).toBe(true);
+  });
+});
+
+describe('invalidating a few large prefixes', () => {
+  it.each([21, 30, 39, 48])('finds each of 64 entries of 2^%d bytes', shift => {
+    const size = 1n << BigInt(shift);
+    for (const nth of [0n, 1n, 3n, 4n, 31n, 63n]) {
+      const cache = create();
+      insert(cache, 1, 64n * size + nth * size, shift);
+      expect(cache.invalidatePages(1, ...words(64n * size), shift - 12 + 6)).toBe(1);
+    }
+    const cache = create();
+    insert(cache, 1, 128n * size, shift);
+    insert(cache, 1, 63n * size, shift);
+    expect(cache.invalidatePages(1, ...words(64n * size), shift - 12 + 6)).toBe(0);
   });
 });
 
