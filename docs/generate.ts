@@ -1,0 +1,83 @@
+/** The pages of docs/ that are made from the definitions in the source: `npm run docs` writes them, a test compares them. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { eduRegisters } from '../src/devices/edu/registers.ts';
+import { vtdCapabilities } from '../src/iommu/vtd/capabilities.ts';
+import { FAULT_REASONS } from '../src/iommu/vtd/fault-reasons.ts';
+import { vtdRegisters } from '../src/iommu/vtd/registers.ts';
+import type { Field, Register, RegisterBlock } from '../src/pci/registers.ts';
+
+const NOTE = '<!-- Made from the definitions in the source by `npm run docs`; edit those. -->';
+
+/** Content by file name in docs/. */
+export function generatedPages(): Readonly<Record<string, string>> {
+  return { 'vtd.md': vtdPage(), 'edu.md': eduPage() };
+}
+
+function vtdPage(): string {
+  const block = vtdRegisters(vtdCapabilities());
+  const reasons = Object.entries(FAULT_REASONS).map(
+    ([reason, { name, condition, qualified }]) =>
+      `| ${Number(reason).toString(16).toUpperCase()}h | ${name} | ${condition} | ${qualified ? 'yes' : 'no'} |`,
+  );
+  return page(
+    '# The VT-d unit',
+    `Legacy mode, after the ${block.specification}. Section numbers are of that document.`,
+    '## Capabilities',
+    'What the unit advertises, and why.',
+    table(['register', 'field', 'bits', 'value', 'why'], capabilityRows(block)),
+    '## Registers',
+    registerTables(block),
+    '## Fault reasons',
+    'A suppressible fault is not reported where the context entry has Fault Processing Disable set.',
+    table(['reason', 'what', 'condition', 'suppressible'], []) + reasons.join('\n'),
+  );
+}
+
+function eduPage(): string {
+  return page(
+    '# The edu device',
+    `Register-compatible with the ${eduRegisters.specification}. Options: \`dmaMask\` (12 to 64 bits, default 28), \`express\` (default true).`,
+    registerTables(eduRegisters),
+  );
+}
+
+function capabilityRows(block: RegisterBlock): string[][] {
+  return block.registers.flatMap(register =>
+    register.fields.flatMap(field =>
+      field.why === undefined ? [] : [[register.name, field.name, bits(field), hex(field.reset ?? 0), field.why]],
+    ),
+  );
+}
+
+function registerTables(block: RegisterBlock): string {
+  return block.registers.map(registerTable).join('\n\n');
+}
+
+function registerTable(register: Register): string {
+  const heading = `### ${register.name} (offset ${hex(register.offset)}, ${register.bytes} bytes, section ${register.section})`;
+  const rows = register.fields.map(field => [bits(field), field.name, field.access, hex(field.reset ?? 0)]);
+  return `${heading}\n\n${table(['bits', 'field', 'access', 'reset'], rows).trimEnd()}`;
+}
+
+function bits({ bits: [high, low] }: Field): string {
+  return high === low ? String(high) : `${high}:${low}`;
+}
+
+function hex(value: number | bigint): string {
+  return `0x${value.toString(16)}`;
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |\n`;
+  return line(head) + line(head.map(() => '---')) + rows.map(line).join('');
+}
+
+function page(title: string, ...parts: string[]): string {
+  return `${[title, NOTE, ...parts.map(part => part.trimEnd())].join('\n\n')}\n`;
+}
+
+if (process.argv[1] === import.meta.filename) {
+  for (const [name, content] of Object.entries(generatedPages()))
+    writeFileSync(join(process.cwd(), 'docs', name), content);
+}
