@@ -299,7 +299,7 @@ export function vtdRegisters(unit: VtdCapabilities): RegisterBlock {
   for (let index = 0; index < unit.faultRecords; index++) registers.push(faultRecord(index, unit));
   return {
     name: 'vtd',
-    specification: 'Intel Virtualization Technology for Directed I/O, revision 4.1',
+    specification: 'Intel Virtualization Technology for Directed I/O, revision 5.10',
     bytes: REGISTER_BYTES,
     registers,
   };
