@@ -29,6 +29,7 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
   private readonly takenCount = new Int32Array(this.taken);
   private readonly waiting = new Map<number, Waiting>();
   private nextId = 1;
+  /** Why nothing can be asked any more: the error that ended the device thread, or that it was stopped. */
   private gone: Error | undefined;
 
   /** Resolves when every socket is listening; rejects where one cannot be made. */
@@ -60,12 +61,13 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
       this.worker.once('error', reject);
     });
     this.ended = new Promise((resolve, reject) => {
+      let failure: Error | undefined;
       this.worker.once('error', error => {
-        this.gone = error as Error;
+        failure = error as Error;
       });
       this.worker.once('exit', () => {
-        this.leave();
-        if (this.gone) reject(this.gone);
+        this.leave(failure ?? new Error('the machine has been stopped'));
+        if (failure) reject(failure);
         else resolve();
       });
     });
@@ -118,11 +120,10 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
     this.waiting.delete(message.id);
   }
 
-  private leave(): void {
+  private leave(reason: Error): void {
+    this.gone = reason;
     closeDescriptor(this.wakeDescriptor);
-    const reason = this.gone ?? new Error('the machine has been stopped');
     for (const { reject } of this.waiting.values()) reject(reason);
     this.waiting.clear();
-    this.gone ??= undefined;
   }
 }

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Endpoint } from '../devices/endpoint.ts';
 import { findKind } from '../devices/kinds.ts';
 import { TranslatedDmaPort } from '../iommu/dma-port.ts';
+import { NoPasidDmaPort } from '../iommu/no-pasid.ts';
 import type { Translator } from '../iommu/translator.ts';
 import { Untranslated } from '../iommu/untranslated.ts';
 import { hideAfterPlacement, vtdFunctionDefinition } from '../iommu/vtd/function.ts';
@@ -116,7 +117,15 @@ export class Machine {
     const pci = this.functionFor(name, kind.define(description.options), memory);
     const port = new TranslatedDmaPort({ translator, memory, requesterId: description.requesterId, gate: pci });
     const endpoint: Endpoint = kind.create(
-      { name, dma: port, line: pci.line, clock: monotonic, jobs: loop, trace },
+      {
+        name,
+        dma: port,
+        dmaWithPasid: pasid => new NoPasidDmaPort(trace, name, pasid),
+        line: pci.line,
+        clock: monotonic,
+        jobs: loop,
+        trace,
+      },
       description.options,
     );
     for (const [bar, handler] of endpoint.bars) pci.setHandler(bar, handler);
