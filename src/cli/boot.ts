@@ -5,7 +5,7 @@ import { ExitStatus, UsageError } from './errors.ts';
 import { eventToJson, formatEvent, isNotable } from './event-printer.ts';
 import { addGuestOptions, type GuestFlags, guestConfiguration } from './guest-options.ts';
 import { GuestRun } from './guest-run.ts';
-import { catchInterrupt } from './interrupt.ts';
+import { catchInterrupt, unlessInterrupted } from './interrupt.ts';
 import { addMachineOptions, type MachineFlags, machineFromFlags } from './machine-options.ts';
 import { printProgress } from './progress.ts';
 import { stockGuest } from './stock-guest.ts';
@@ -48,14 +48,25 @@ export function addBoot(program: Command): void {
 }
 
 async function boot(extra: string[], flags: BootFlags): Promise<void> {
+  const interruption = catchInterrupt();
+  const run = await unlessInterrupted(interruption, start(extra, flags));
+  try {
+    const exit = await unlessInterrupted(interruption, Promise.race([run.qemu.exit, run.broken]));
+    process.exitCode = exit.code === 0 ? ExitStatus.ok : ExitStatus.failed;
+  } finally {
+    await run.close();
+    interruption.stop();
+  }
+}
+
+async function start(extra: string[], flags: BootFlags): Promise<GuestRun> {
   const description = machineFromFlags(flags, ['edu@01:00.0', 'edu@02:00.0']);
   const wanted = wantedBoot(flags);
   const installation = await provisionQemu({ progress: printProgress, ...(flags.qemu ? { path: flags.qemu } : {}) });
   const what = wanted ?? (await stockGuest(flags.append ?? 'console=ttyS0'));
   const configuration = await guestConfiguration(flags, installation, description, what, extra);
-  const interruption = catchInterrupt();
   printProgress(`Starting QEMU ${installation.version} (${configuration.accelerator})`);
-  const run = await GuestRun.start({
+  return await GuestRun.start({
     description,
     installation,
     configuration,
@@ -66,15 +77,6 @@ async function boot(extra: string[], flags: BootFlags): Promise<void> {
       if (flags.verbose || isNotable(event)) console.error(flags.json ? eventToJson(event) : formatEvent(event));
     },
   });
-  try {
-    const ending = await Promise.race([run.qemu.exit, interruption.signalled, run.broken]);
-    if (typeof ending === 'string') {
-      process.exitCode = ending === 'SIGINT' ? ExitStatus.interrupted : ExitStatus.terminated;
-    } else process.exitCode = ending.code === 0 ? ExitStatus.ok : ExitStatus.failed;
-  } finally {
-    await run.close();
-    interruption.stop();
-  }
 }
 
 function wantedBoot(flags: BootFlags): Boot | undefined {

@@ -10,7 +10,7 @@ import { type CaseResult, type DemoSetting, parseCase, printReport, type RoundRe
 import { CommandFailure, ExitStatus } from './errors.ts';
 import { addGuestOptions, type GuestFlags, guestConfiguration } from './guest-options.ts';
 import { GuestRun } from './guest-run.ts';
-import { catchInterrupt } from './interrupt.ts';
+import { catchInterrupt, unlessInterrupted } from './interrupt.ts';
 import { judgeKernelLog } from './kernel-log.ts';
 import { printProgress } from './progress.ts';
 import { stockGuest } from './stock-guest.ts';
@@ -67,22 +67,15 @@ export function addDemo(program: Command): void {
 
 async function demo(flags: DemoFlags): Promise<void> {
   const interruption = catchInterrupt();
-  const run = await prepareAndStart(flags);
+  const run = await unlessInterrupted(interruption, prepareAndStart(flags));
   try {
-    const outcome = await Promise.race([
-      runRounds(run, flags),
-      interruption.signalled,
-      run.guest.broken,
-      run.console.panicked,
-    ]);
-    if (typeof outcome === 'string') {
-      process.exitCode = outcome === 'SIGINT' ? ExitStatus.interrupted : ExitStatus.terminated;
-      return;
-    }
+    const outcome = Promise.race([runRounds(run, flags), run.guest.broken, run.console.panicked]);
+    const rounds = await unlessInterrupted(interruption, outcome);
     const statistics = await run.guest.host.statistics();
-    printReport({ ...setting(run, flags), rounds: outcome, statistics }, flags);
-    process.exitCode = outcome.every(round => round.passed) ? ExitStatus.ok : ExitStatus.failed;
+    printReport({ ...setting(run, flags), rounds, statistics }, flags);
+    process.exitCode = rounds.every(round => round.passed) ? ExitStatus.ok : ExitStatus.failed;
   } finally {
+    run.agent.close();
     await run.guest.close();
     interruption.stop();
   }

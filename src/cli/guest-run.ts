@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { endWithProcess } from '../../qemu/children.ts';
 import type { MachineConfiguration } from '../../qemu/command-line.ts';
 import { forgetIommuBar } from '../../qemu/firmware-probe.ts';
 import { launchQemu, type RunningQemu } from '../../qemu/launch.ts';
@@ -32,11 +33,11 @@ export class GuestRun {
     readonly qemu: RunningQemu,
     /** Rejects when the guest cannot be right any more: the IOMMU moved, or the device thread ended. */
     readonly broken: Promise<never>,
-    private readonly directory: string,
+    private readonly removeFiles: () => void,
   ) {}
 
   static async start(options: GuestRunOptions): Promise<GuestRun> {
-    const directory = mkdtempSync(join(tmpdir(), 'viommu-'));
+    const { directory, removeFiles } = temporaryDirectory();
     let host: MachineHost | undefined;
     try {
       host = await MachineHost.start(options.description, directory);
@@ -45,10 +46,10 @@ export class GuestRun {
       host.on('event', options.onEvent);
       const broken = watch(host, options, address);
       const qemu = await launch(host, options, address);
-      return new GuestRun(host, qemu, broken, directory);
+      return new GuestRun(host, qemu, broken, removeFiles);
     } catch (error) {
       await host?.stop();
-      rmSync(directory, { recursive: true, force: true });
+      removeFiles();
       throw error;
     }
   }
@@ -57,8 +58,22 @@ export class GuestRun {
   async close(): Promise<void> {
     await this.qemu.quit();
     await this.host.stop();
-    rmSync(this.directory, { recursive: true, force: true });
+    this.removeFiles();
   }
+}
+
+/** Goes with this process, whichever way that ends. */
+function temporaryDirectory(): { readonly directory: string; removeFiles(): void } {
+  const directory = mkdtempSync(join(tmpdir(), 'viommu-'));
+  const remove = () => rmSync(directory, { recursive: true, force: true });
+  const release = endWithProcess({ endNow: remove, askToEnd() {} });
+  return {
+    directory,
+    removeFiles() {
+      remove();
+      release();
+    },
+  };
 }
 
 function question({ description, installation, configuration, progress }: GuestRunOptions): PlacementQuestion {

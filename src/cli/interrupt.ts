@@ -35,3 +35,21 @@ export function catchInterrupt(): Interruption {
     },
   };
 }
+
+export class Interrupted extends Error {
+  override readonly name = 'Interrupted';
+
+  constructor(readonly signal: EndSignal) {
+    super(`ended by ${signal}`);
+  }
+}
+
+/** What `work` gives, unless a signal comes first: then it throws `Interrupted`, and what is left of `work` goes on unheard. */
+export async function unlessInterrupted<T>(interruption: Interruption, work: Promise<T>): Promise<T> {
+  // Its failure after the signal interests nobody.
+  work.catch(() => {});
+  const signalled = interruption.signalled.then((signal): never => {
+    throw new Interrupted(signal);
+  });
+  return await Promise.race([work, signalled]);
+}

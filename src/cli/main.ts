@@ -5,6 +5,7 @@ import { addAcpi } from './acpi.ts';
 import { addBoot } from './boot.ts';
 import { addDemo } from './demo.ts';
 import { CommandFailure, ExitStatus, UsageError } from './errors.ts';
+import { Interrupted } from './interrupt.ts';
 import { addQemuArgs } from './qemu-args.ts';
 import { addServe } from './serve.ts';
 
@@ -43,11 +44,11 @@ function report(error: unknown): number {
     console.error(`viommu: ${error.message}`);
     return ExitStatus.usage;
   }
-  if (error instanceof CommandFailure) {
-    console.error(`viommu: ${error.message}`);
-    return ExitStatus.failed;
+  if (error instanceof Interrupted) return error.signal === 'SIGINT' ? ExitStatus.interrupted : ExitStatus.terminated;
+  console.error(`viommu: ${error instanceof Error ? error.message : String(error)}`);
+  if (!(error instanceof CommandFailure) && error instanceof Error) {
+    console.error(process.env.VIOMMU_STACK ? error.stack : '(VIOMMU_STACK=1 shows where it came from)');
   }
-  console.error(error);
   return ExitStatus.failed;
 }
 
@@ -60,4 +61,6 @@ try {
   await buildProgram().parseAsync();
 } catch (error) {
   process.exitCode = report(error);
+  // Work that was interrupted must not go on behind the user's back; whatever it holds ends with the process.
+  if (error instanceof Interrupted) process.exit();
 }

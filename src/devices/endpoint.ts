@@ -8,7 +8,13 @@ import type { Trace } from '../trace/trace.ts';
 export interface EndpointPorts {
   /** Its name in events and logs, e.g. `edu0`. */
   readonly name: string;
+  /** Its DMA without a PASID. */
   readonly dma: DmaPort;
+  /**
+   * Its DMA with this PASID, 0 to 0xfffff. A new port at each call: keep it. Where the IOMMU knows no PASIDs, or not this one,
+   * every transfer answers `DmaStatus.fault`.
+   */
+  dmaWithPasid(pasid: number): DmaPort;
   readonly line: InterruptLine;
   readonly clock: Clock;
   readonly jobs: JobQueue;

@@ -7,10 +7,10 @@ import type { EndpointOptions } from '../devices/endpoint.ts';
 import { findKind } from '../devices/kinds.ts';
 
 export const IOMMU_KINDS = ['vtd', 'none'] as const;
-export type IommuKind = (typeof IOMMU_KINDS)[number];
+export type IommuKindName = (typeof IOMMU_KINDS)[number];
 
 export interface IommuDescription {
-  readonly kind: IommuKind;
+  readonly kind: IommuKindName;
   /** VT-d: caching mode (CAP.CM): the driver must also invalidate when an entry becomes present. */
   readonly cachingMode: boolean;
 }

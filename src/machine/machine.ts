@@ -5,9 +5,6 @@ import { findKind } from '../devices/kinds.ts';
 import { TranslatedDmaPort } from '../iommu/dma-port.ts';
 import { NoPasidDmaPort } from '../iommu/no-pasid.ts';
 import type { Translator } from '../iommu/translator.ts';
-import { Untranslated } from '../iommu/untranslated.ts';
-import { hideAfterPlacement, vtdFunctionDefinition } from '../iommu/vtd/function.ts';
-import { VtdUnit } from '../iommu/vtd/unit.ts';
 import { RegionMemory } from '../memory/region-memory.ts';
 import type { FunctionDefinition } from '../pci/definition.ts';
 import { PciFunction } from '../pci/function.ts';
@@ -17,7 +14,7 @@ import { WindowPool } from '../posix/window-pool.ts';
 import type { Trace } from '../trace/trace.ts';
 import { VfioUserServer } from '../vfio-user/server.ts';
 import { type EndpointDescription, formatRequesterId, type MachineDescription } from './description.ts';
-import { functionMessages } from './function-messages.ts';
+import { iommuKinds, noIommu, type RunningIommu } from './iommu-kinds.ts';
 import type { FunctionStatistics, MachineStatistics } from './statistics.ts';
 
 /** The name, and the socket's, of the function that carries the IOMMU's registers. */
@@ -47,7 +44,8 @@ export interface MachineOptions {
 export class Machine {
   /** Socket path by function name: `iommu`, then the endpoints' ids. */
   readonly sockets: Readonly<Record<string, string>>;
-  readonly unit: VtdUnit | undefined;
+  /** Undefined where the description asks for none. */
+  readonly iommu: RunningIommu | undefined;
   readonly functions: ReadonlyMap<string, ServedFunction>;
   private readonly pool: WindowPool;
   private readonly served = new Map<string, ServedFunction>();
@@ -56,9 +54,8 @@ export class Machine {
     this.pool = options.pool ?? new WindowPool();
     this.functions = this.served;
     try {
-      this.unit = options.description.iommu.kind === 'vtd' ? this.serveVtd() : undefined;
-      const translator = this.unit ?? new Untranslated();
-      for (const endpoint of options.description.endpoints) this.serveEndpoint(endpoint, translator);
+      this.iommu = this.serveIommu();
+      for (const endpoint of options.description.endpoints) this.serveEndpoint(endpoint, this.iommu ?? noIommu);
     } catch (error) {
       this.close();
       throw error;
@@ -76,7 +73,7 @@ export class Machine {
         ...(one.port ? { dma: structuredClone(one.port.counters) } : {}),
       };
     }
-    return { ...(this.unit ? { iommu: structuredClone(this.unit.statistics) } : {}), functions };
+    return { ...(this.iommu ? { iommu: structuredClone(this.iommu.statistics()) } : {}), functions };
   }
 
   /** Ends every connection and removes the sockets. */
@@ -88,44 +85,34 @@ export class Machine {
     this.served.clear();
   }
 
-  private serveVtd(): VtdUnit {
+  private serveIommu(): RunningIommu | undefined {
     const { loop, trace, description } = this.options;
+    if (description.iommu.kind === 'none') return undefined;
+    const kind = iommuKinds[description.iommu.kind];
     const memory = this.memoryFor(IOMMU_ID);
-    const pci = this.functionFor(IOMMU_ID, vtdFunctionDefinition, memory);
-    const unit = new VtdUnit({
-      name: IOMMU_ID,
-      memory,
-      messages: functionMessages(pci),
-      jobs: loop,
-      trace,
-      options: { cachingMode: description.iommu.cachingMode },
-    });
-    pci.setHandler(0, unit);
-    hideAfterPlacement(pci);
-    chain(pci, 'onReset', () => unit.reset());
-    chain(pci, 'onDisconnected', () => unit.reset());
+    const pci = this.functionFor(IOMMU_ID, kind.definition, memory);
+    const iommu = kind.start({ name: IOMMU_ID, description, pci, memory, jobs: loop, trace });
+    for (const [bar, handler] of iommu.bars) pci.setHandler(bar, handler);
+    chain(pci, 'onReset', () => iommu.reset());
+    chain(pci, 'onDisconnected', () => iommu.reset());
     pci.onBarPlaced = (bar, address) => trace.note('iommu.placed', IOMMU_ID, { bar, address });
     this.serve({ name: IOMMU_ID, pci, memory });
-    return unit;
+    return iommu;
   }
 
-  private serveEndpoint(description: EndpointDescription, translator: Translator): void {
+  private serveEndpoint(description: EndpointDescription, iommu: Pick<RunningIommu, 'translator' | 'withPasid'>): void {
     const { loop, trace } = this.options;
     const name = description.id;
     const kind = findKind(description.kind);
     const memory = this.memoryFor(name);
     const pci = this.functionFor(name, kind.define(description.options), memory);
-    const port = new TranslatedDmaPort({ translator, memory, requesterId: description.requesterId, gate: pci });
+    const { requesterId } = description;
+    const portTo = (translator: Translator) => new TranslatedDmaPort({ translator, memory, requesterId, gate: pci });
+    const port = portTo(iommu.translator);
+    const dmaWithPasid = (pasid: number) =>
+      iommu.withPasid ? portTo(iommu.withPasid(pasid)) : new NoPasidDmaPort(trace, name, pasid);
     const endpoint: Endpoint = kind.create(
-      {
-        name,
-        dma: port,
-        dmaWithPasid: pasid => new NoPasidDmaPort(trace, name, pasid),
-        line: pci.line,
-        clock: monotonic,
-        jobs: loop,
-        trace,
-      },
+      { name, dma: port, dmaWithPasid, line: pci.line, clock: monotonic, jobs: loop, trace },
       description.options,
     );
     for (const [bar, handler] of endpoint.bars) pci.setHandler(bar, handler);
@@ -134,7 +121,7 @@ export class Machine {
     this.serve({ name, pci, memory, port });
     trace.note('endpoint.served', name, {
       kind: description.kind,
-      address: formatRequesterId(description.requesterId),
+      address: formatRequesterId(requesterId),
     });
   }
 

@@ -12,9 +12,12 @@ export interface FunctionStatistics {
   readonly dma?: DmaCounters;
 }
 
+/** By the kind of the IOMMU. */
+export type IommuStatistics = { readonly kind: 'vtd' } & VtdStatistics;
+
 export interface MachineStatistics {
   /** Missing where the machine has no IOMMU. */
-  readonly iommu?: VtdStatistics;
+  readonly iommu?: IommuStatistics;
   readonly functions: Readonly<Record<string, FunctionStatistics>>;
   /** Events sent to the control thread, and dropped because it was too slow. Missing in-process. */
   readonly trace?: { readonly sent: number; readonly dropped: number };

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 // The device thread is a worker, which runs compiled code.
 import { MachineHost } from '../../dist/src/machine/host.js';
 import { describeMachine } from '../../src/machine/description.ts';
@@ -13,10 +13,10 @@ const description = describeMachine('vtd', ['edu@01:00.0']);
 describe('MachineHost', () => {
   const directory = temporaryDirectory();
 
-  afterEach(() => directory.remove());
+  afterAll(() => directory.remove());
 
   it('serves on a thread of its own, tells events and statistics, and stops without leaving sockets', async () => {
-    const { path } = temporaryDirectory();
+    const { path } = directory;
     const host = await MachineHost.start(description, path);
     expect(host.sockets).toEqual({ iommu: join(path, 'iommu.sock'), edu0: join(path, 'edu0.sock') });
     const connected = host.waitFor(event => event.kind === 'client.connected');

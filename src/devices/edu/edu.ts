@@ -1,4 +1,4 @@
-import { DmaStatus } from '../../pci/ports.ts';
+import { type DmaPort, DmaStatus } from '../../pci/ports.ts';
 import { type FieldHandle, type RegisterAccess, RegisterFile, type RegisterHandler } from '../../pci/registers.ts';
 import type { Endpoint, EndpointPorts } from '../endpoint.ts';
 import { BUFFER_BYTES, BUFFER_START, eduRegisters, InterruptCause, WIDE_REGISTERS_START } from './registers.ts';
@@ -16,6 +16,7 @@ const Offset = {
   dmaDestination: offsetOf('dmaDestination'),
   dmaCount: offsetOf('dmaCount'),
   dmaCommand: offsetOf('dmaCommand'),
+  dmaPasid: offsetOf('dmaPasid'),
 } as const;
 
 const statusNames = new Map<DmaStatus, string>(
@@ -32,6 +33,8 @@ const statusNames = new Map<DmaStatus, string>(
  * A transfer that leaves the buffer does nothing and completes as if done (interrupt included). When DMA fails, it completes too,
  * as an engine without error reporting does; the bytes of a failed read are all ones, as of an aborted read on the bus, and
  * the buffer stays as it was where nothing went out at all (no bus mastering).
+ *
+ * One register is ours: `dmaPasid`. While its enable bit is set, DMA carries the PASID beside it.
  */
 export class Edu implements Endpoint, RegisterHandler {
   readonly bars: ReadonlyMap<number, RegisterHandler> = new Map([[0, this]]);
@@ -47,8 +50,13 @@ export class Edu implements Endpoint, RegisterHandler {
   private readonly start: FieldHandle;
   private readonly toMemory: FieldHandle;
   private readonly interruptWhenDone: FieldHandle;
+  private readonly pasid: FieldHandle;
+  private readonly pasidEnable: FieldHandle;
   private readonly maskHigh: number;
   private readonly maskLow: number;
+  /** For the PASID that was used last. */
+  private taggedDma: DmaPort | undefined;
+  private taggedPasid = -1;
   /** Grows with every reset, so that a job knows whether it still belongs to this life. */
   private life = 0;
 
@@ -67,6 +75,8 @@ export class Edu implements Endpoint, RegisterHandler {
     this.start = registers.field('dmaCommand', 'start');
     this.toMemory = registers.field('dmaCommand', 'toMemory');
     this.interruptWhenDone = registers.field('dmaCommand', 'interruptWhenDone');
+    this.pasid = registers.field('dmaPasid', 'pasid');
+    this.pasidEnable = registers.field('dmaPasid', 'enable');
     this.maskLow = lowBits(addressBits);
     this.maskHigh = lowBits(addressBits - 32);
   }
@@ -112,6 +122,7 @@ export class Edu implements Endpoint, RegisterHandler {
       case Offset.dmaSource:
       case Offset.dmaDestination:
       case Offset.dmaCount:
+      case Offset.dmaPasid:
         if (!this.isBusy(this.start, offset)) this.writeWide(access);
         return;
       case Offset.dmaCommand:
@@ -211,9 +222,8 @@ export class Edu implements Endpoint, RegisterHandler {
         clamped: join(high, low),
       });
     }
-    const status = toMemory
-      ? this.ports.dma.write(high, low, this.buffer, at, length)
-      : this.fetch(high, low, at, length);
+    const dma = this.dmaPort();
+    const status = toMemory ? dma.write(high, low, this.buffer, at, length) : this.fetch(dma, high, low, at, length);
     if (status !== DmaStatus.ok) {
       this.ports.trace.note('edu.dmaFailed', this.ports.name, {
         status: statusNames.get(status) ?? String(status),
@@ -224,11 +234,21 @@ export class Edu implements Endpoint, RegisterHandler {
     }
   }
 
+  private dmaPort(): DmaPort {
+    if (this.registers.get(this.pasidEnable) === 0) return this.ports.dma;
+    const pasid = this.registers.get(this.pasid);
+    if (this.taggedDma === undefined || this.taggedPasid !== pasid) {
+      this.taggedDma = this.ports.dmaWithPasid(pasid);
+      this.taggedPasid = pasid;
+    }
+    return this.taggedDma;
+  }
+
   /** Guest memory into the buffer, through a staging area: a reset during the transfer must find the buffer empty. */
-  private fetch(high: number, low: number, at: number, length: number): DmaStatus {
+  private fetch(dma: DmaPort, high: number, low: number, at: number, length: number): DmaStatus {
     const { life } = this;
     this.staging.fill(0xff, 0, length);
-    const status = this.ports.dma.read(high, low, this.staging, 0, length);
+    const status = dma.read(high, low, this.staging, 0, length);
     if (life === this.life && status !== DmaStatus.notBusMaster && status !== DmaStatus.aborted) {
       for (let i = 0; i < length; i++) this.buffer[at + i] = this.staging[i]!;
     }

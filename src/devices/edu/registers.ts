@@ -1,6 +1,8 @@
 import type { Register, RegisterBlock } from '../../pci/registers.ts';
 
 const SECTION = 'MMIO area spec';
+/** What QEMU's documentation of the device does not know. */
+const OUR_EXTENSION = 'none: an extension of viommu';
 
 function word(name: string, offset: number, access: 'ro' | 'rw' | 'wo', reset = 0): Register {
   return { name, offset, bytes: 4, section: SECTION, fields: [{ name: 'value', bits: [31, 0], access, reset }] };
@@ -10,11 +12,14 @@ function doubleWord(name: string, offset: number): Register {
   return { name, offset, bytes: 8, section: SECTION, fields: [{ name: 'value', bits: [63, 0], access: 'rw' }] };
 }
 
-/** The registers of QEMU's `edu` teaching device. Below 0x80 they take 4-byte accesses only, from there 4 or 8. */
+/**
+ * The registers of QEMU's `edu` teaching device, and behind them one of our own. Below 0x80 they take 4-byte accesses only, from
+ * there 4 or 8.
+ */
 export const eduRegisters: RegisterBlock = {
   name: 'edu',
   specification: 'QEMU, docs/specs/edu',
-  bytes: 0xa0,
+  bytes: 0xa8,
   registers: [
     word('identification', 0x00, 'ro', 0x010000ed),
     word('liveness', 0x04, 'rw'),
@@ -44,6 +49,17 @@ export const eduRegisters: RegisterBlock = {
         { name: 'start', bits: [0, 0], access: 'rw' },
         { name: 'toMemory', bits: [1, 1], access: 'rw' },
         { name: 'interruptWhenDone', bits: [2, 2], access: 'rw' },
+      ],
+    },
+    {
+      // QEMU's device has nothing here. The PASID has 20 bits as in PCI Express Base 6.0, 6.20.
+      name: 'dmaPasid',
+      offset: 0xa0,
+      bytes: 8,
+      section: OUR_EXTENSION,
+      fields: [
+        { name: 'pasid', bits: [19, 0], access: 'rw' },
+        { name: 'enable', bits: [31, 31], access: 'rw' },
       ],
     },
   ],

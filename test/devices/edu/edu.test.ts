@@ -16,6 +16,7 @@ const SOURCE = 0x80;
 const DESTINATION = 0x88;
 const COUNT = 0x90;
 const COMMAND = 0x98;
+const PASID = 0xa0;
 
 const COMPUTING = 0x01n;
 const BUFFER = 0x40000;
@@ -47,6 +48,7 @@ describe('registers at power-on', () => {
     ['DMA destination', DESTINATION, 0n],
     ['DMA count', COUNT, 0n],
     ['DMA command', COMMAND, 0n],
+    ['DMA PASID', PASID, 0n],
   ])('%s', (_name, offset, value) => {
     expect(read(edu().device, offset)).toBe(value);
   });
@@ -214,7 +216,7 @@ describe('accesses', () => {
     }
   });
 
-  it.each([0x0c, 0x1c, 0x28, 0x68, 0x7c, 0x84, 0x9c, 0xa0, 0x40000, 0xffffc])(
+  it.each([0x0c, 0x1c, 0x28, 0x68, 0x7c, 0x84, 0x9c, 0xa4, 0xa8, 0x40000, 0xffffc])(
     'at 0x%x, where nothing is, read all ones and are reported',
     offset => {
       const { device, ports } = edu();
@@ -327,6 +329,7 @@ describe('the DMA command', () => {
     [DESTINATION, BigInt(BUFFER)],
     [COUNT, 4n],
     [COMMAND, 1n],
+    [PASID, 0n],
   ])('while it runs locks register 0x%x', (offset, value) => {
     const { device, ports } = edu();
     startDma(device, 0x2000, BUFFER, 4, START);
@@ -429,6 +432,77 @@ describe('the address mask', () => {
     startDma(device, 0xffff_f000n, BUFFER, 4, START);
     ports.jobs.run();
     expect(read(device, SOURCE, 8)).toBe(0xffff_f000n);
+  });
+});
+
+describe('the PASID register', () => {
+  const ENABLE = 0x8000_0000n;
+
+  it('without its enable bit changes nothing', () => {
+    const { device, ports } = edu();
+    write(device, PASID, 0x12345);
+    startDma(device, 0x2000, BUFFER, 4, START);
+    ports.jobs.run();
+    expect(ports.dma.log).toEqual(['read 0x2000 4']);
+    expect(ports.tagged).toEqual([]);
+  });
+
+  it.each([0, 1, 0x12345, 0xfffff])('sends all DMA with PASID 0x%x while enabled', pasid => {
+    const { device, ports } = edu();
+    write(device, PASID, ENABLE | BigInt(pasid));
+    startDma(device, 0x2000, BUFFER, 4, START);
+    ports.jobs.run();
+    startDma(device, BUFFER, 0x3000, 8, START | TO_MEMORY);
+    ports.jobs.run();
+    const label = `pasid 0x${pasid.toString(16)}`;
+    expect(ports.dma.log).toEqual([]);
+    expect(ports.tagged.map(port => port.log)).toEqual([[`${label} read 0x2000 4`, `${label} write 0x3000 8`]]);
+    expect(ports.trace.events).toEqual([]);
+  });
+
+  it('carries bytes both ways', () => {
+    const { device, ports } = edu();
+    write(device, PASID, ENABLE | 5n);
+    device.buffer.set([1, 2, 3]);
+    startDma(device, BUFFER, 0x3000, 3, START | TO_MEMORY);
+    ports.jobs.run();
+    startDma(device, 0x3000, BUFFER + 8, 3, START);
+    ports.jobs.run();
+    expect([...ports.tagged[0]!.memory.slice(0x3000, 0x3004)]).toEqual([1, 2, 3, 0]);
+    expect([...device.buffer.slice(8, 12)]).toEqual([1, 2, 3, 0]);
+    expect(ports.dma.memory.every(byte => byte === 0)).toBe(true);
+  });
+
+  it('can change between transfers, and be turned off again', () => {
+    const { device, ports } = edu();
+    for (const value of [ENABLE | 1n, ENABLE | 2n, 0n]) {
+      write(device, PASID, value);
+      startDma(device, 0x2000, BUFFER, 4, START);
+      ports.jobs.run();
+    }
+    expect([...ports.tagged, ports.dma].map(port => port.log)).toEqual([
+      ['pasid 0x1 read 0x2000 4'],
+      ['pasid 0x2 read 0x2000 4'],
+      ['read 0x2000 4'],
+    ]);
+  });
+
+  it('is gone after a reset', () => {
+    const { device, ports } = edu();
+    write(device, PASID, ENABLE | 7n);
+    device.reset();
+    expect(read(device, PASID)).toBe(0n);
+    startDma(device, 0x2000, BUFFER, 4, START);
+    ports.jobs.run();
+    expect(ports.tagged).toEqual([]);
+    expect(ports.dma.log).toEqual(['read 0x2000 4']);
+  });
+
+  it('reports reserved bits', () => {
+    const { device, ports } = edu();
+    write(device, PASID, 0x0010_0000);
+    expect(ports.trace.kinds()).toEqual(['register.reserved']);
+    expect(read(device, PASID)).toBe(0n);
   });
 });
 

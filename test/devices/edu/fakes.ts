@@ -44,8 +44,11 @@ export class FakeDma implements DmaPort {
   /** Called while a transfer is under way. */
   during: () => void = () => {};
 
+  /** `label`: put in front of each line of the log. */
+  constructor(private readonly label = '') {}
+
   read(high: number, low: number, target: Uint8Array, at: number, length: number): DmaStatus {
-    this.log.push(`read ${address(high, low)} ${length}`);
+    this.log.push(`${this.label}read ${address(high, low)} ${length}`);
     const done = this.status === DmaStatus.ok ? length : this.partial;
     for (let i = 0; i < done; i++) target[at + i] = this.memory[(low + i) & 0xffff]!;
     this.during();
@@ -53,7 +56,7 @@ export class FakeDma implements DmaPort {
   }
 
   write(high: number, low: number, source: Uint8Array, at: number, length: number): DmaStatus {
-    this.log.push(`write ${address(high, low)} ${length}`);
+    this.log.push(`${this.label}write ${address(high, low)} ${length}`);
     const done = this.status === DmaStatus.ok ? length : this.partial;
     for (let i = 0; i < done; i++) this.memory[(low + i) & 0xffff] = source[at + i]!;
     this.during();
@@ -67,15 +70,24 @@ function address(high: number, low: number): string {
 
 export interface FakePorts extends EndpointPorts {
   readonly dma: FakeDma;
+  /** The ports given out for PASIDs, in order. */
+  readonly tagged: FakeDma[];
   readonly line: FakeLine;
   readonly jobs: JobList;
   readonly trace: TraceLog;
 }
 
 export function fakePorts(): FakePorts {
+  const tagged: FakeDma[] = [];
   return {
     name: 'edu0',
     dma: new FakeDma(),
+    tagged,
+    dmaWithPasid: pasid => {
+      const port = new FakeDma(`pasid 0x${pasid.toString(16)} `);
+      tagged.push(port);
+      return port;
+    },
     line: new FakeLine(),
     clock: { now: () => 0 },
     jobs: new JobList(),

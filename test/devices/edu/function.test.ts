@@ -4,7 +4,7 @@ import { PciFunction } from '../../../src/pci/function.ts';
 import { InterruptIndex } from '../../../src/pci/interrupts.ts';
 import { TraceLog } from '../../../src/trace/trace.ts';
 import { FakeClient, noRegions, readConfig, readRegion, writeConfig, writeRegion } from '../../pci/fakes.ts';
-import { FakeDma, JobList } from './fakes.ts';
+import { FakeDma, fakePorts, JobList } from './fakes.ts';
 
 /** An edu behind its PCI function, as a machine puts them together. */
 function machine(options: Record<string, boolean> = {}) {
@@ -12,7 +12,8 @@ function machine(options: Record<string, boolean> = {}) {
   const pci = new PciFunction({ name: 'edu0', definition: eduKind.define(options), dma: noRegions, trace });
   const dma = new FakeDma();
   const jobs = new JobList();
-  const device = eduKind.create({ name: 'edu0', dma, line: pci.line, clock: { now: () => 0 }, jobs, trace }, options);
+  const ports = { ...fakePorts(), dma, line: pci.line, jobs, trace };
+  const device = eduKind.create(ports, options);
   for (const [bar, handler] of device.bars) pci.setHandler(bar, handler);
   pci.onReset = () => device.reset();
   const client = new FakeClient();

@@ -1,0 +1,63 @@
+/** The IOMMUs that a machine may have. Adding one: a folder in src/iommu and an entry here. */
+
+import type { Translator } from '../iommu/translator.ts';
+import { Untranslated } from '../iommu/untranslated.ts';
+import { hideAfterPlacement, vtdFunctionDefinition } from '../iommu/vtd/function.ts';
+import { VtdUnit } from '../iommu/vtd/unit.ts';
+import type { RegionMemory } from '../memory/region-memory.ts';
+import type { FunctionDefinition } from '../pci/definition.ts';
+import type { PciFunction } from '../pci/function.ts';
+import type { JobQueue } from '../pci/ports.ts';
+import type { RegisterHandler } from '../pci/registers.ts';
+import type { Trace } from '../trace/trace.ts';
+import type { IommuKindName, MachineDescription } from './description.ts';
+import { functionMessages } from './function-messages.ts';
+import type { IommuStatistics } from './statistics.ts';
+
+/** What an IOMMU is built from: the function that carries its registers is there already. */
+export interface IommuParts {
+  readonly name: string;
+  readonly description: MachineDescription;
+  readonly pci: PciFunction;
+  /** The guest's memory as the IOMMU's own function reaches it. */
+  readonly memory: RegionMemory;
+  readonly jobs: JobQueue;
+  readonly trace: Trace;
+}
+
+/** One running IOMMU. */
+export interface RunningIommu {
+  readonly translator: Translator;
+  /** The same for requests that carry this PASID; missing where the IOMMU knows none. */
+  withPasid?(pasid: number): Translator;
+  readonly bars: ReadonlyMap<number, RegisterHandler>;
+  /** Reset of its function, and end of its client. */
+  reset(): void;
+  statistics(): IommuStatistics;
+}
+
+export interface IommuKind {
+  readonly definition: FunctionDefinition;
+  start(parts: IommuParts): RunningIommu;
+}
+
+const vtd: IommuKind = {
+  definition: vtdFunctionDefinition,
+  start({ name, description, pci, memory, jobs, trace }) {
+    const options = { cachingMode: description.iommu.cachingMode };
+    const unit = new VtdUnit({ name, memory, messages: functionMessages(pci), jobs, trace, options });
+    hideAfterPlacement(pci);
+    return {
+      translator: unit,
+      bars: new Map([[0, unit]]),
+      reset: () => unit.reset(),
+      statistics: () => ({ kind: 'vtd', ...unit.statistics }),
+    };
+  },
+};
+
+/** `none` has no function at all. */
+export const iommuKinds: Readonly<Record<Exclude<IommuKindName, 'none'>, IommuKind>> = { vtd };
+
+/** What endpoints get where the machine has no IOMMU. */
+export const noIommu: Pick<RunningIommu, 'translator' | 'withPasid'> = { translator: new Untranslated() };
