@@ -112,8 +112,9 @@ export function benchWalk(): BenchResult[] {
     let sum = 0;
     for (let i = 0; i < PAGES; i++) {
       const page = order[i]! % TLB_PAGES;
-      if (!iotlb.lookup(DOMAIN, page >>> 20, page << 12)) throw new Error('miss');
-      sum += iotlb.frame;
+      const entry = iotlb.find(DOMAIN, page >>> 20, page << 12);
+      if (entry < 0) throw new Error('miss');
+      sum += iotlb.frameAt(entry, page >>> 20, page << 12);
     }
     hitSum = sum;
   };

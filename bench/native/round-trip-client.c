@@ -1,6 +1,8 @@
 /*
  * One client for every server: connects to each socket given, negotiates, then reads four bytes of BAR0 again and again, in
- * turns between the servers so that whatever else the machine does hits all alike. Prints the median nanoseconds of each.
+ * turns between the servers so that whatever else the machine does hits all alike. Sockets joined by commas count as one
+ * server: all are connected, and read one after the other, but for those with a minus before them, which stay silent. Prints
+ * the median and the 99th percentile of each server, in nanoseconds.
  */
 #define _GNU_SOURCE
 #include <poll.h>
@@ -13,10 +15,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HEADER = 16, COMMAND_VERSION = 1, COMMAND_REGION_READ = 9, BATCH = 500, MAX_SERVERS = 4 };
+enum { HEADER = 16, COMMAND_VERSION = 1, COMMAND_REGION_READ = 9, BATCH = 500, MAX_SERVERS = 4, MAX_SOCKETS = 256 };
 
 struct server {
-    int socket;
+    int sockets[MAX_SOCKETS];
+    int count, next;
     uint32_t *samples;
 };
 
@@ -78,25 +81,40 @@ static int connect_to(const char *path) {
     return handle;
 }
 
+static void connect_all(struct server *server, char *paths) {
+    for (char *path = strtok(paths, ","); path; path = strtok(NULL, ",")) {
+        int silent = *path == '-', socket = connect_to(path + silent);
+        if (silent) continue;
+        if (server->count == MAX_SOCKETS) exit((fputs("too many sockets\n", stderr), 2));
+        server->sockets[server->count++] = socket;
+    }
+    if (!server->count) exit((fputs("a server needs a socket to read from\n", stderr), 2));
+}
+
+static void read_next(struct server *server) {
+    read_register(server->sockets[server->next]);
+    if (++server->next == server->count) server->next = 0;
+}
+
 static int by_value(const void *a, const void *b) {
     uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
     return (x > y) - (x < y);
 }
 
 int main(int argc, char **argv) {
-    if (argc < 3 || argc - 2 > MAX_SERVERS) return fputs("usage: round-trip-client BATCHES SOCKET...\n", stderr), 2;
+    if (argc < 3 || argc - 2 > MAX_SERVERS) return fputs("usage: round-trip-client BATCHES SOCKET[,[-]SOCKET]...\n", stderr), 2;
     int batches = atoi(argv[1]), servers = argc - 2, total = batches * BATCH;
-    struct server all[MAX_SERVERS];
+    static struct server all[MAX_SERVERS];
     for (int s = 0; s < servers; s++) {
-        all[s].socket = connect_to(argv[2 + s]);
+        connect_all(&all[s], argv[2 + s]);
         all[s].samples = malloc((size_t)total * sizeof(uint32_t));
-        for (int warm = 0; warm < 20 * BATCH; warm++) read_register(all[s].socket);
+        for (int warm = 0; warm < 20 * BATCH; warm++) read_next(&all[s]);
     }
     for (int batch = 0; batch < batches; batch++)
         for (int s = 0; s < servers; s++)
             for (int n = 0; n < BATCH; n++) {
                 uint64_t start = now();
-                read_register(all[s].socket);
+                read_next(&all[s]);
                 all[s].samples[batch * BATCH + n] = (uint32_t)(now() - start);
             }
     for (int s = 0; s < servers; s++) {

@@ -1,31 +1,53 @@
 /** The server's own account of a run, for people: what the IOMMU and the functions counted. */
+import type { DmaIommuStatistics } from '../iommu/dma-iommu/statistics.ts';
+import { FaultType } from '../iommu/dma-iommu/types.ts';
+import type { TranslationCounters } from '../iommu/translation-engine.ts';
 import { FAULT_REASONS, type FaultReason } from '../iommu/vtd/fault-reasons.ts';
 import type { InvalidationCounts, VtdStatistics } from '../iommu/vtd/statistics.ts';
 import type { FunctionStatistics, MachineStatistics } from '../machine/statistics.ts';
 
 const LABEL_WIDTH = 16;
 
-export function formatAccount(statistics: MachineStatistics): string[] {
-  const { iommu, functions } = statistics;
-  return [
-    ...(iommu ? iommuLines(iommu) : []),
-    ...Object.entries(functions).flatMap(([name, one]) => functionLines(name, one)),
-  ];
+export function formatAccount({ iommu, functions }: MachineStatistics): string[] {
+  const ends = Object.entries(functions).flatMap(([name, one]) => functionLines(name, one));
+  if (iommu === undefined) return ends;
+  return [...(iommu.kind === 'vtd' ? vtdLines(iommu) : dmaIommuLines(iommu)), ...ends];
 }
 
-function iommuLines(vtd: VtdStatistics): string[] {
-  const { engine } = vtd;
+function vtdLines(vtd: VtdStatistics): string[] {
+  const { translations, passThrough, untranslated } = vtd;
   return [
     line(
       'translations',
-      `${vtd.translations} translated, ${vtd.passThrough} passed through, ${vtd.untranslated} before the unit was on`,
+      `${translations} translated, ${passThrough} passed through, ${untranslated} before the unit was on`,
     ),
-    line('IOTLB', `${engine.hits} hits, ${engine.misses} misses${share(engine.hits, engine.hits + engine.misses)}`),
+    ...engineLines(vtd.engine),
     line('context cache', `${vtd.contextHits} hits, ${vtd.contextMisses} misses`),
-    line('walks', walks(engine.walksByLevelsRead)),
     line('invalidations', invalidations(vtd)),
     line('faults', faults(vtd)),
     line('interrupts', `${vtd.faultInterrupts} for faults, ${vtd.completionInterrupts} for completed invalidations`),
+  ];
+}
+
+function dmaIommuLines(unit: DmaIommuStatistics): string[] {
+  const counts = Object.values(unit.operations);
+  const sum = (of: 'succeeded' | 'failed') => counts.reduce((total, count) => total + count[of], 0);
+  const kinds = Object.entries(FaultType)
+    .map(([name, type]) => ({ name, count: unit.faults[type] ?? 0 }))
+    .filter(({ count }) => count > 0)
+    .map(({ name, count }) => `${count} ${name}`);
+  return [
+    line('operations', `${sum('succeeded')} succeeded, ${sum('failed')} refused`),
+    line('translations', `${unit.translations}, of which ${unit.blocked} blocked`),
+    ...Object.entries(unit.engines).flatMap(([format, engine]) => [`  ${format}`, ...engineLines(engine)]),
+    line('faults', kinds.join(', ') || 'none'),
+  ];
+}
+
+function engineLines({ hits, misses, walksByLevelsRead }: TranslationCounters): string[] {
+  return [
+    line('IOTLB', `${hits} hits, ${misses} misses${share(hits, hits + misses)}`),
+    line('walks', walks(walksByLevelsRead)),
   ];
 }
 

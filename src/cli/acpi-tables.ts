@@ -3,6 +3,12 @@ import { buildDmar } from '../../qemu/acpi/dmar.ts';
 import { buildExternalPortsSsdt } from '../../qemu/acpi/ssdt.ts';
 import { describeDmar, type Topology } from '../../qemu/topology.ts';
 import { DEFAULT_HOST_ADDRESS_WIDTH, REGISTER_BYTES } from '../iommu/vtd/capabilities.ts';
+import type { MachineDescription } from '../machine/description.ts';
+
+/** Only VT-d is found by a table; other IOMMUs are PCI functions that their drivers find as such. */
+export function needsTables(description: MachineDescription): boolean {
+  return description.iommu.kind === 'vtd';
+}
 
 export interface AcpiTables {
   readonly dmar: Uint8Array;

@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { type Command, InvalidArgumentError } from 'commander';
-import { acpiTables } from './acpi-tables.ts';
+import { acpiTables, needsTables } from './acpi-tables.ts';
 import { UsageError } from './errors.ts';
 import { addMachineOptions, type MachineFlags, machineFromFlags } from './machine-options.ts';
 import { topologyOf } from './topology.ts';
@@ -30,7 +30,7 @@ export function addAcpi(program: Command): void {
 
 function acpi(flags: AcpiFlags): void {
   const description = machineFromFlags(flags, ['edu@01:00.0', 'edu@02:00.0']);
-  if (description.iommu.kind === 'none') throw new UsageError('a machine without an IOMMU has no DMAR table');
+  if (!needsTables(description)) throw new UsageError(`the tables are about vtd, not about ${description.iommu.kind}`);
   if (flags.dmar === undefined && flags.ssdt === undefined) throw new UsageError('name a file: --dmar, --ssdt or both');
   const { dmar, ssdt } = acpiTables(topologyOf(description), flags.base);
   if (flags.dmar !== undefined) write(flags.dmar, dmar);

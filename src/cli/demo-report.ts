@@ -26,6 +26,7 @@ export interface RoundResult {
 
 /** What a reader of the report needs to know about how it came to be. */
 export interface DemoSetting {
+  readonly iommu: string;
   readonly qemu: string;
   readonly accelerator: string;
   readonly firmware: string;
@@ -62,7 +63,7 @@ export function printReport(report: DemoReport, flags: { readonly json?: boolean
   }
   for (const round of report.rounds) printRoundEnd(round);
   console.log(
-    `\nOur side's account (QEMU ${report.qemu}, ${report.accelerator}, ${report.firmware}, ${report.memory} memory):`,
+    `\nOur side's account (QEMU ${report.qemu}, ${report.accelerator}, ${report.firmware}, ${report.memory} memory, ${report.iommu}):`,
   );
   console.log(formatAccount(report.statistics).join('\n'));
   console.log(`\n${conclusion(report)}`);
@@ -72,9 +73,7 @@ function printRoundEnd({ verdict, events }: RoundResult): void {
   for (const pattern of verdict.missing) console.log(`  FAIL  kernel-log         no line has: ${pattern}`);
   for (const line of verdict.bad) console.log(`  FAIL  kernel-log         ${line}`);
   if (verdict.missing.length + verdict.bad.length === 0) {
-    console.log(
-      '  PASS  kernel-log         the kernel found the unit, uses queued invalidation and complains of nothing',
-    );
+    console.log(`  PASS  kernel-log         ${verdict.praise}`);
   }
   for (const event of events) console.log(formatEvent(event));
 }

@@ -16,6 +16,7 @@ import { printProgress } from './progress.ts';
 import { stockGuest } from './stock-guest.ts';
 
 interface DemoFlags extends GuestFlags {
+  readonly iommu: DemoIommu;
   readonly topology: TopologyKind;
   readonly rounds: number;
   readonly case?: readonly string[];
@@ -27,11 +28,11 @@ const DEVICES = ['edu0', 'edu1'];
 /** The kernel's start under TCG takes seconds; this is for machines ten times slower. */
 const READY_TIMEOUT_MS = 180_000;
 const CASES_TIMEOUT_MS = 180_000;
-/** Only on the root bus does the stock kernel need to be told to use the IOMMU. */
-const APPEND: Readonly<Record<TopologyKind, string>> = {
-  'root-ports': 'console=ttyS0 quiet',
-  'root-bus': 'console=ttyS0 quiet intel_iommu=on',
-};
+const APPEND = 'console=ttyS0 quiet';
+const DEMO_IOMMUS = ['vtd', 'dma-iommu'] as const;
+type DemoIommu = (typeof DEMO_IOMMUS)[number];
+/** The guest's program for each. */
+const PROGRAMS: Readonly<Record<DemoIommu, string>> = { vtd: 'dma-demo', 'dma-iommu': 'dma-iommu-demo' };
 
 const EXAMPLES = `
 Examples:
@@ -39,6 +40,7 @@ Examples:
   $ viommu demo --memory message            # the server never maps guest memory
   $ viommu demo --firmware uefi --verbose   # with the guest kernel's own log
   $ viommu demo --topology root-bus         # needs intel_iommu=on, which is given
+  $ viommu demo --iommu dma-iommu           # every operation of Windows' DMA_IOMMU_INTERFACE
   $ viommu demo --rounds 3                  # three times, rebooting the guest in between
   $ viommu demo --json | jq .passed
 `;
@@ -54,6 +56,7 @@ export function addDemo(program: Command): void {
         .choices([...TOPOLOGY_KINDS])
         .default('root-ports'),
     )
+    .addOption(new Option('--iommu <kind>', 'which IOMMU the guest drives').choices([...DEMO_IOMMUS]).default('vtd'))
     .option('--rounds <count>', 'how often to run all cases; the guest reboots in between', count, 1)
     .option('--case <name>', 'run this case only; may be given again', (value: string, before: string[] = []) => [
       ...before,
@@ -94,9 +97,9 @@ interface DemoRun {
 async function prepareAndStart(flags: DemoFlags): Promise<DemoRun> {
   const topology = describeTopology(flags.topology, DEVICES);
   const devices = topology.endpoints.map(({ requesterId }) => `edu@${formatRequesterId(requesterId)}`);
-  const description = describeMachine('vtd', devices);
+  const description = describeMachine(flags.iommu, devices);
   const installation = await provisionQemu({ progress: printProgress, ...(flags.qemu ? { path: flags.qemu } : {}) });
-  const boot = await stockGuest(APPEND[flags.topology]);
+  const boot = await stockGuest(commandLine(flags));
   const configuration = await guestConfiguration(flags, installation, description, boot);
   const console = new ConsoleWatch();
   const events: TraceEvent[] = [];
@@ -119,6 +122,11 @@ async function prepareAndStart(flags: DemoFlags): Promise<DemoRun> {
     await guest.close();
     throw error;
   }
+}
+
+/** Only with VT-d on the root bus does the stock kernel need to be told to use it. */
+function commandLine({ iommu, topology }: DemoFlags): string {
+  return iommu === 'vtd' && topology === 'root-bus' ? `${APPEND} intel_iommu=on` : APPEND;
 }
 
 async function runRounds(run: DemoRun, flags: DemoFlags): Promise<RoundResult[]> {
@@ -149,7 +157,7 @@ async function runRound({ agent, events }: DemoRun, flags: DemoFlags): Promise<R
   if (!flags.json) console.log(`\nThe guest's kernel command line: ${commandLine}\n`);
   const cases: CaseResult[] = [];
   const chosen = (flags.case ?? []).map(name => ` --case ${quote(name)}`).join('');
-  const { status, output } = await agent.run(`dma-demo --json${chosen}`, {
+  const { status, output } = await agent.run(`${PROGRAMS[flags.iommu]} --json${chosen}`, {
     timeoutMs: CASES_TIMEOUT_MS,
     onLine: line => {
       const result = parseCase(line);
@@ -160,7 +168,7 @@ async function runRound({ agent, events }: DemoRun, flags: DemoFlags): Promise<R
   });
   if (cases.length === 0) throw new CommandFailure(`the guest's program ran no case:\n${output.join('\n')}`);
   const kernelLog = (await agent.run('dmesg')).output;
-  const verdict = judgeKernelLog(kernelLog);
+  const verdict = judgeKernelLog(kernelLog, flags.iommu);
   if (flags.verbose && !flags.json) console.log(['', ...kernelLog].join('\n'));
   const logIsGood = verdict.missing.length === 0 && verdict.bad.length === 0;
   const passed = status === 0 && logIsGood && cases.every(one => one.outcome !== 'FAIL');
@@ -174,7 +182,15 @@ function printCase({ name, outcome, detail }: CaseResult): void {
 function setting(run: DemoRun, flags: DemoFlags): DemoSetting {
   const { accelerator, firmware, memory } = run.configuration;
   const endpoints = run.description.endpoints.map(({ id, requesterId }) => `${id}@${formatRequesterId(requesterId)}`);
-  return { qemu: run.qemuVersion, accelerator, firmware, memory, topology: flags.topology, endpoints };
+  return {
+    iommu: flags.iommu,
+    qemu: run.qemuVersion,
+    accelerator,
+    firmware,
+    memory,
+    topology: flags.topology,
+    endpoints,
+  };
 }
 
 /** For the guest's shell. */

@@ -11,7 +11,7 @@ import type { QemuInstallation } from '../../qemu/provision.ts';
 import type { MachineDescription } from '../machine/description.ts';
 import { MachineHost } from '../machine/host.ts';
 import type { TraceEvent } from '../trace/trace.ts';
-import { acpiTables } from './acpi-tables.ts';
+import { acpiTables, needsTables } from './acpi-tables.ts';
 import { CommandFailure } from './errors.ts';
 import { askPlacement, IOMMU_PLACED, type PlacementQuestion, probeOptions } from './placement.ts';
 
@@ -41,8 +41,7 @@ export class GuestRun {
     let host: MachineHost | undefined;
     try {
       host = await MachineHost.start(options.description, directory);
-      const address =
-        options.description.iommu.kind === 'none' ? undefined : await askPlacement(question(options), host);
+      const address = needsTables(options.description) ? await askPlacement(question(options), host) : undefined;
       host.on('event', options.onEvent);
       const broken = watch(host, options, address);
       const qemu = await launch(host, options, address);

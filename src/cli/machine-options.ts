@@ -2,13 +2,20 @@
 import { readFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { kinds } from '../devices/kinds.ts';
-import { checkDescription, describeMachine, IOMMU_KINDS, type MachineDescription } from '../machine/description.ts';
+import {
+  COMPATS,
+  checkDescription,
+  describeMachine,
+  IOMMU_KINDS,
+  type MachineDescription,
+} from '../machine/description.ts';
 import { UsageError } from './errors.ts';
 
 export interface MachineFlags {
   readonly iommu?: string;
   readonly device?: readonly string[];
   readonly cachingMode?: boolean;
+  readonly compat?: string;
   readonly machine?: string;
 }
 
@@ -21,17 +28,21 @@ export function addMachineOptions(command: Command): Command {
       `an endpoint, KIND@[BUS:]DEVICE.FUNCTION[,id=NAME][,OPTION=VALUE]...; may be given again (kinds: ${list})`,
       (value: string, before: string[] = []) => [...before, value],
     )
-    .option('--caching-mode', 'VT-d: advertise caching mode (CAP.CM)')
+    .option('--caching-mode', 'vtd: advertise caching mode (CAP.CM)')
+    .addOption(
+      new Option('--compat <mode>', 'dma-iommu: do all it can, or refuse what Windows refuses').choices([...COMPATS]),
+    )
     .option('--machine <file>', 'read the machine from a JSON file instead of --iommu and --device');
 }
 
 /** The machine that the flags ask for; `devices` are its endpoints where no flag names any. */
 export function machineFromFlags(flags: MachineFlags, devices: readonly string[]): MachineDescription {
   if (flags.machine === undefined) {
-    return describeMachine(flags.iommu ?? 'vtd', flags.device ?? devices, flags.cachingMode ?? false);
+    const { cachingMode, compat } = flags;
+    return describeMachine(flags.iommu ?? 'vtd', flags.device ?? devices, { cachingMode, compat });
   }
-  if (flags.iommu !== undefined || flags.device !== undefined || flags.cachingMode !== undefined) {
-    throw new UsageError('--machine stands for --iommu, --device and --caching-mode: give one or the others');
+  if (flags.iommu !== undefined || flags.device !== undefined || (flags.cachingMode ?? flags.compat) !== undefined) {
+    throw new UsageError('--machine stands for --iommu, --device and their options: give one or the others');
   }
   return checkDescription(readJson(flags.machine));
 }

@@ -5,7 +5,7 @@ import { connectionArguments, memoryArguments, shellCommand } from '../../qemu/c
 import { provisionQemu } from '../../qemu/provision.ts';
 import type { MachineDescription } from '../machine/description.ts';
 import { IOMMU_ID } from '../machine/machine.ts';
-import { acpiTables } from './acpi-tables.ts';
+import { acpiTables, needsTables } from './acpi-tables.ts';
 import { UsageError } from './errors.ts';
 import { addGuestOptions, type GuestFlags, guestConfiguration } from './guest-options.ts';
 import { addMachineOptions, type MachineFlags, machineFromFlags } from './machine-options.ts';
@@ -53,7 +53,7 @@ async function qemuArgs(extra: string[], flags: QemuArgsFlags): Promise<void> {
   const configuration = await guestConfiguration(flags, installation, description, { kind: 'firmware' }, extra);
   const socket = (id: string) => join(directory, `${id}.sock`);
   const tables: string[] = [];
-  if (description.iommu.kind !== 'none') {
+  if (needsTables(description)) {
     const question = { description, installation, configuration, progress: printProgress };
     tables.push(...writeTables(directory, acpiTables(configuration.topology, await findPlacement(question))));
   }

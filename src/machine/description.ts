@@ -6,14 +6,19 @@
 import type { EndpointOptions } from '../devices/endpoint.ts';
 import { findKind } from '../devices/kinds.ts';
 
-export const IOMMU_KINDS = ['vtd', 'none'] as const;
+export const IOMMU_KINDS = ['vtd', 'dma-iommu', 'none'] as const;
 export type IommuKindName = (typeof IOMMU_KINDS)[number];
 
 export interface IommuDescription {
   readonly kind: IommuKindName;
   /** VT-d: caching mode (CAP.CM): the driver must also invalidate when an entry becomes present. */
   readonly cachingMode: boolean;
+  /** dma-iommu: do what the hardware could do, or refuse what Windows documents that it refuses. */
+  readonly compat: Compat;
 }
+
+export const COMPATS = ['extended', 'windows'] as const;
+export type Compat = (typeof COMPATS)[number];
 
 export interface EndpointDescription {
   readonly kind: string;
@@ -73,8 +78,12 @@ export function parseDevice(text: string): Omit<EndpointDescription, 'id'> & { i
 }
 
 /** Builds a whole description from command-line flags. */
-export function describeMachine(iommu: string, devices: readonly string[], cachingMode = false): MachineDescription {
-  return checkDescription({ iommu: { kind: iommu, cachingMode }, endpoints: devices.map(parseDevice) });
+export function describeMachine(
+  iommu: string,
+  devices: readonly string[],
+  options: Readonly<Record<string, unknown>> = {},
+): MachineDescription {
+  return checkDescription({ iommu: { ...options, kind: iommu }, endpoints: devices.map(parseDevice) });
 }
 
 /** Checks a description from outside (a JSON file, another process) and fills in what it may leave out. */
@@ -102,7 +111,12 @@ function checkIommu(value: unknown): IommuDescription {
   if (!kind) throw new DescriptionError(`no IOMMU is called '${String(iommu.kind)}': one of ${IOMMU_KINDS.join(', ')}`);
   const cachingMode = iommu.cachingMode ?? false;
   if (typeof cachingMode !== 'boolean') throw new DescriptionError(`'cachingMode' must be true or false`);
-  return { kind, cachingMode };
+  if (cachingMode && kind !== 'vtd') throw new DescriptionError(`'cachingMode' is an option of vtd, not of ${kind}`);
+  const compat = COMPATS.find(one => one === (iommu.compat ?? 'extended'));
+  if (!compat) throw new DescriptionError(`'compat' must be one of ${COMPATS.join(', ')}`);
+  if (compat !== 'extended' && kind !== 'dma-iommu')
+    throw new DescriptionError(`'compat' is an option of dma-iommu, not of ${kind}`);
+  return { kind, cachingMode, compat };
 }
 
 function checkEndpoint(value: unknown, counts: Map<string, number>): EndpointDescription {

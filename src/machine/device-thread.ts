@@ -1,16 +1,20 @@
-/** The worker that owns a machine: it blocks in poll(2), serves what is ready, runs the jobs that came of it, and polls again. */
+/** The worker that owns a machine: it blocks in epoll_wait(2), serves what is ready, runs the jobs that came of it, and polls again. */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { EventLoop, PollEvents } from '../posix/event-loop.ts';
 import { drainEventFd } from '../posix/eventfd.ts';
 import { BoundedForwarder } from '../trace/bounded-forwarder.ts';
 import type { CommandRequest, DeviceThreadData, DeviceThreadMessage } from './commands.ts';
-import { Machine } from './machine.ts';
+import { IOMMU_ID, Machine } from './machine.ts';
+import type { MachineEvent } from './operations-command.ts';
+import { RemoteCommands } from './remote-commands.ts';
+import type { MachineStatistics } from './statistics.ts';
 
 const POLL_FOREVER = -1;
+const NO_OPERATIONS = 'the machine has no dma-iommu: serve it with --iommu dma-iommu';
 
 function run(data: DeviceThreadData): void {
   const post = (message: DeviceThreadMessage) => parentPort!.postMessage(message);
-  const trace = new BoundedForwarder(data.taken, event => post({ type: 'event', event }));
+  const trace = new BoundedForwarder<MachineEvent>(data.taken, event => post({ type: 'event', event }));
   const loop = new EventLoop((error, where) => {
     trace.note('internal.error', where, {
       error: error instanceof Error ? (error.stack ?? error.message) : String(error),
@@ -19,14 +23,21 @@ function run(data: DeviceThreadData): void {
   const machine = new Machine({ description: data.description, directory: data.directory, loop, trace });
   let running = true;
 
+  const { operations } = machine.iommu ?? {};
+  const remote = operations && new RemoteCommands(operations, IOMMU_ID, event => trace.send(event));
+
+  const statistics = (): MachineStatistics => ({
+    ...machine.statistics(),
+    trace: { sent: trace.sent, dropped: trace.dropped },
+  });
   const obey = ({ id, command }: CommandRequest) => {
-    if (command.name === 'stop') running = false;
-    const statistics = command.name === 'statistics' ? machine.statistics() : undefined;
-    post({
-      type: 'reply',
-      id,
-      result: statistics && { ...statistics, trace: { sent: trace.sent, dropped: trace.dropped } },
-    });
+    if (command.name === 'stop') {
+      running = false;
+      return post({ type: 'reply', id, result: undefined });
+    }
+    if (command.name === 'statistics') return post({ type: 'reply', id, result: statistics() });
+    if (remote === undefined) return post({ type: 'refused', id, reason: NO_OPERATIONS });
+    return post({ type: 'reply', id, result: remote.answer(command) });
   };
   loop.watch(data.wakeDescriptor, PollEvents.in, () => {
     drainEventFd(data.wakeDescriptor);

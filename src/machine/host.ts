@@ -6,18 +6,21 @@ import { closeDescriptor } from '../posix/socket.ts';
 import type { TraceEvent } from '../trace/trace.ts';
 import type { Command, CommandRequest, DeviceThreadData, DeviceThreadMessage } from './commands.ts';
 import type { MachineDescription } from './description.ts';
+import { type CallbackEvent, isCallback } from './operations-command.ts';
 import type { MachineStatistics } from './statistics.ts';
 
 interface Waiting {
-  readonly resolve: (result: MachineStatistics | undefined) => void;
+  readonly resolve: (result: unknown) => void;
   readonly reject: (error: Error) => void;
 }
 
 interface MachineHostEvents {
   event: [TraceEvent];
+  /** A call of what a remote operation registered. */
+  callback: [CallbackEvent];
 }
 
-/** A machine that runs on a device thread of its own. Emits `event` for each trace event. */
+/** A machine that runs on a device thread of its own. Emits `event` for each event of it. */
 export class MachineHost extends EventEmitter<MachineHostEvents> {
   /** Socket path by function name. */
   readonly sockets: Readonly<Record<string, string>> = {};
@@ -76,9 +79,7 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
   }
 
   async statistics(): Promise<MachineStatistics> {
-    const result = await this.ask({ name: 'statistics' });
-    if (!result) throw new Error('the device thread gave no statistics');
-    return result;
+    return (await this.ask({ name: 'statistics' })) as MachineStatistics;
   }
 
   /** Closes every connection, removes the sockets and ends the device thread. */
@@ -100,7 +101,8 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
     });
   }
 
-  private ask(command: Command): Promise<MachineStatistics | undefined> {
+  /** What the device thread answers; rejects where the machine has ended, or has no such thing. */
+  ask(command: Command): Promise<unknown> {
     if (this.gone) return Promise.reject(this.gone);
     return new Promise((resolve, reject) => {
       const request: CommandRequest = { id: this.nextId++, command };
@@ -113,11 +115,15 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
   private hear(message: Exclude<DeviceThreadMessage, { type: 'ready' }>): void {
     if (message.type === 'event') {
       Atomics.add(this.takenCount, 0, 1);
-      this.emit('event', message.event);
+      const { event } = message;
+      if (isCallback(event)) this.emit('callback', event);
+      else this.emit('event', event);
       return;
     }
-    this.waiting.get(message.id)?.resolve(message.result);
+    const waiting = this.waiting.get(message.id);
     this.waiting.delete(message.id);
+    if (message.type === 'refused') waiting?.reject(new Error(message.reason));
+    else waiting?.resolve(message.result);
   }
 
   private leave(reason: Error): void {

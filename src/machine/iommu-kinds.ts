@@ -1,5 +1,10 @@
 /** The IOMMUs that a machine may have. Adding one: a folder in src/iommu and an entry here. */
 
+import { DmaIommuFunction } from '../iommu/dma-iommu/function/function.ts';
+import { dmaIommuFunctionDefinition } from '../iommu/dma-iommu/function/identity.ts';
+import { TranslationSwitch } from '../iommu/dma-iommu/function/translation-switch.ts';
+import type { DeviceDirectory } from '../iommu/dma-iommu/types.ts';
+import { DmaIommu } from '../iommu/dma-iommu/unit.ts';
 import type { Translator } from '../iommu/translator.ts';
 import { Untranslated } from '../iommu/untranslated.ts';
 import { hideAfterPlacement, vtdFunctionDefinition } from '../iommu/vtd/function.ts';
@@ -34,6 +39,8 @@ export interface RunningIommu {
   /** Reset of its function, and end of its client. */
   reset(): void;
   statistics(): IommuStatistics;
+  /** The operations of DMA_IOMMU_INTERFACE, where the IOMMU has them. */
+  readonly operations?: DmaIommu;
 }
 
 export interface IommuKind {
@@ -56,8 +63,49 @@ const vtd: IommuKind = {
   },
 };
 
+const dmaIommu: IommuKind = {
+  definition: dmaIommuFunctionDefinition,
+  start({ name, description, pci, memory, jobs, trace }) {
+    const { compat } = description.iommu;
+    const directory = directoryOf(description);
+    const unit = new DmaIommu({ name, memory, devices: directory, jobs, trace, compat });
+    const translation = new TranslationSwitch(unit);
+    const ports = new DmaIommuFunction({
+      name,
+      operations: unit,
+      memory,
+      line: pci.line,
+      jobs,
+      trace,
+      directory,
+      translation,
+      compat,
+    });
+    return {
+      translator: translation,
+      withPasid: pasid => translation.withPasid(pasid),
+      bars: ports.bars,
+      reset: () => ports.reset(),
+      statistics: () => ({ kind: 'dma-iommu', ...unit.statistics }),
+      operations: unit,
+    };
+  },
+};
+
 /** `none` has no function at all. */
-export const iommuKinds: Readonly<Record<Exclude<IommuKindName, 'none'>, IommuKind>> = { vtd };
+export const iommuKinds: Readonly<Record<Exclude<IommuKindName, 'none'>, IommuKind>> = { vtd, 'dma-iommu': dmaIommu };
 
 /** What endpoints get where the machine has no IOMMU. */
 export const noIommu: Pick<RunningIommu, 'translator' | 'withPasid'> = { translator: new Untranslated() };
+
+/** The endpoints of the machine as PCI devices: enumerated by the bus, one input mapping each. */
+function directoryOf({ endpoints }: MachineDescription): DeviceDirectory {
+  const devices = endpoints.map(({ requesterId }) => ({
+    requesterId,
+    inputMappingIds: [requesterId],
+    acpi: false,
+    pasidCapable: true,
+  }));
+  const byId = new Map(devices.map(device => [device.requesterId, device]));
+  return { find: pdo => byId.get(pdo), all: () => devices };
+}

@@ -49,6 +49,11 @@ export class OperationCalls {
         return this.register(args as StateChangeArguments);
       case 'unregisterInterfaceStateChangeCallback':
         return this.unregister((args as { dmaDevice: DeviceHandle }).dmaDevice);
+      case 'deleteDevice': {
+        const answer = this.call(operation, args);
+        if (answer.status === 0) this.callbacks.delete((args as { dmaDevice: DeviceHandle }).dmaDevice);
+        return answer;
+      }
       default:
         return this.call(operation, args);
     }

@@ -136,6 +136,10 @@ export type CallbackEvent =
 
 export type MachineEvent = TraceEvent | CallbackEvent;
 
+export function isCallback(event: MachineEvent): event is CallbackEvent {
+  return event.kind === FAULT_EVENT || event.kind === STATE_CHANGE_EVENT;
+}
+
 const domain = uint32 as Check<DomainHandle>;
 const dmaDevice = uint32 as Check<DeviceHandle>;
 const pasidDevice = uint32 as Check<PasidDeviceHandle>;

@@ -1,4 +1,6 @@
 /** A machine's own account of what it did. Plain counters since the machine started; they never go back. */
+
+import type { DmaIommuStatistics } from '../iommu/dma-iommu/statistics.ts';
 import type { DmaCounters } from '../iommu/dma-port.ts';
 import type { VtdStatistics } from '../iommu/vtd/statistics.ts';
 import type { MemoryStatistics } from '../memory/region-memory.ts';
@@ -13,7 +15,9 @@ export interface FunctionStatistics {
 }
 
 /** By the kind of the IOMMU. */
-export type IommuStatistics = { readonly kind: 'vtd' } & VtdStatistics;
+export type IommuStatistics =
+  | ({ readonly kind: 'vtd' } & VtdStatistics)
+  | ({ readonly kind: 'dma-iommu' } & DmaIommuStatistics);
 
 export interface MachineStatistics {
   /** Missing where the machine has no IOMMU. */

@@ -1,21 +1,16 @@
 /**
- * The device thread's loop: poll(2), the callbacks of what is ready, then the jobs that they queued, and again.
+ * The device thread's loop: epoll_wait(2), the callbacks of what is ready, then the jobs that they queued, and again.
  *
  * Why jobs are apart from callbacks: a register access must be answered before the work that it causes touches guest
  * memory (a client that waits for a register read serves no DMA). A job that waits for an answer calls `waitUntil`, which
  * serves callbacks but leaves other jobs where they are, so jobs never overlap.
  */
-import { SystemError } from './errors.ts';
-import { EINTR, errno, poll } from './libc.ts';
-import { allocateNative, freeNative, type NativeBlock } from './native-memory.ts';
+import { Epoll, EVENTS_PER_WAIT } from './epoll.ts';
 
-/** poll(2), `events` and `revents`. Error, hangup and invalid are reported whatever the interest. */
+/** poll(2) and epoll(7) number them alike. Error, hangup and invalid are reported whatever the interest. */
 export const PollEvents = { in: 1, out: 4, error: 8, hangup: 16, invalid: 32 } as const;
 
 const ALWAYS = PollEvents.error | PollEvents.hangup | PollEvents.invalid;
-/** struct pollfd: descriptor (32 bits), events (16), revents (16). */
-const POLLFD_BYTES = 8;
-const INITIAL_WATCHES = 64;
 const LONGEST_TIMEOUT_MS = 0x7fffffff;
 /** Busy polls in a row that found nothing before busy-polling is given up. */
 const SPIN_MISSES = 8;
@@ -36,49 +31,53 @@ export class EventLoop {
    */
   pollNanoseconds = 0;
 
-  readonly #onError: (error: unknown, where: string) => void;
-  /** In the order of the poll array; new ones at the end, stopped ones until the next poll. */
-  #watches: LoopWatch[] = [];
-  /** How many of them are in the poll array. */
-  #polled = 0;
-  #array: NativeBlock;
-  #halfwords: Int16Array;
-  #stopped = false;
-  #changed = false;
-  #jobs: (() => void)[] = [];
+  private epoll = new Epoll();
+  /** By descriptor: what the kernel has been told. */
+  private registrations: (Registration | undefined)[] = [];
+  private lastTag = 0;
+  private watches = 0;
+  /** Whose descriptor turned out not to be open; told in the next round. */
+  private invalid: LoopWatch[] = [];
+  /** The kernel reports something that cannot be taken from it any more. */
+  private haunted = false;
+  /** What is ready in this round, in the order of watching. */
+  private readonly ready = new Array<Registration>(EVENTS_PER_WAIT).fill(NOTHING);
+  private jobs: (() => void)[] = [];
   /** The other half of a double buffer: the jobs of this round. */
-  #running: (() => void)[] = [];
-  #inJob = false;
-  #depth = 0;
-  #dispatches = 0;
-  #closed = false;
-  #spinMisses = 0;
-  #spinPause = 0;
+  private running: (() => void)[] = [];
+  private jobRuns = false;
+  private depth = 0;
+  private dispatches = 0;
+  private closed = false;
+  private spinMisses = 0;
+  private spinPause = 0;
 
-  /** `onError` hears of every exception out of a callback or a job; the loop goes on. */
-  constructor(onError: (error: unknown, where: string) => void) {
-    this.#onError = onError;
-    this.#array = allocateNative(INITIAL_WATCHES * POLLFD_BYTES);
-    this.#halfwords = new Int16Array(this.#array.bytes.buffer);
-  }
+  /** `onError` hears of every exception out of a callback or a job; the loop goes on. Throws a SystemError (EMFILE). */
+  constructor(private readonly onError: (error: unknown, where: string) => void) {}
 
   /** True while a job runs, also while it waits. */
   get inJob(): boolean {
-    return this.#inJob;
+    return this.jobRuns;
   }
 
-  /** Calls `ready` with the events, every time the loop finds the descriptor ready for what `interest` asks. */
+  /**
+   * Calls `ready` with the events, every time the loop finds the descriptor ready for what `interest` asks. Of what is ready
+   * at once, what was watched first is called first. A descriptor may be watched more than once. One that is not open is
+   * reported as `invalid` once and then forgotten; one that is closed under its watch is forgotten without a word. Throws a
+   * SystemError for what cannot be waited for (EPERM: a regular file), and where the system allows no more (ENOSPC, ENOMEM).
+   */
   watch(fd: number, interest: number, ready: (events: number) => void): Watch {
-    if (this.#closed) throw new Error('the event loop is closed');
-    const watch = new LoopWatch(fd, interest, ready, this.#onChange);
-    this.#watches.push(watch);
-    this.#changed = true;
+    if (this.closed) throw new Error('the event loop is closed');
+    const watch = new LoopWatch(this, fd, interest, ready);
+    const present = this.registrations[fd];
+    if (present === undefined || !this.join(present, watch)) this.register(watch);
+    this.watches++;
     return watch;
   }
 
   /** Runs `job` after the callbacks of this round, behind the jobs already queued. */
   push(job: () => void): void {
-    if (!this.#closed) this.#jobs.push(job);
+    if (!this.closed) this.jobs.push(job);
   }
 
   /**
@@ -86,11 +85,12 @@ export class EventLoop {
    * callback it leaves jobs alone. Jobs that jobs queue are for the next round, so that callbacks are never starved.
    */
   runOnce(timeoutMs: number): void {
-    if (this.#closed) throw new Error('the event loop is closed');
-    const outermost = !this.#inJob && this.#depth === 0;
-    const ready = this.#poll(outermost && this.#jobs.length > 0 ? 0 : timeoutMs);
-    if (ready > 0) this.#dispatch(ready);
-    if (outermost) this.#runJobs();
+    if (this.closed) throw new Error('the event loop is closed');
+    const outermost = !this.jobRuns && this.depth === 0;
+    const ready = this.poll((outermost && this.jobs.length > 0) || this.invalid.length > 0 ? 0 : timeoutMs);
+    if (ready > 0) this.dispatch(ready);
+    if (this.invalid.length > 0) this.tellInvalid();
+    if (outermost && this.jobs.length > 0) this.runJobs();
   }
 
   /**
@@ -101,7 +101,7 @@ export class EventLoop {
     const deadline = timeoutMs < 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
     let last = false;
     while (!done()) {
-      if (last || this.#closed) return false;
+      if (last || this.closed) return false;
       const remaining = deadline - performance.now();
       last = remaining <= 0;
       this.runOnce(remaining === Number.POSITIVE_INFINITY ? -1 : Math.max(0, Math.ceil(remaining)));
@@ -109,167 +109,264 @@ export class EventLoop {
     return true;
   }
 
-  /** Forgets all watches and jobs. Closes no descriptors. May be called from within, and again. */
+  /** Forgets all watches and jobs. Closes no descriptors that are watched. May be called from within, and again. */
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    for (const watch of this.#watches) watch.stopped = true;
-    this.#watches = [];
-    this.#polled = 0;
-    this.#jobs = [];
-    this.#dispatches++;
-    freeNative(this.#array);
+    if (this.closed) return;
+    this.closed = true;
+    for (const registration of this.registrations) {
+      for (const watch of registration?.watches ?? []) watch.stopped = true;
+    }
+    for (const watch of this.invalid) watch.stopped = true;
+    this.registrations = [];
+    this.invalid = [];
+    this.watches = 0;
+    this.jobs = [];
+    this.dispatches++;
+    this.epoll.close();
   }
 
-  readonly #onChange = (stopped: boolean): void => {
-    this.#changed = true;
-    if (stopped) this.#stopped = true;
-  };
+  /** Not for callers: a watch has stopped. */
+  forget(watch: LoopWatch): void {
+    this.watches--;
+    const { registration } = watch;
+    // What is there now may be another one's, with the same number.
+    if (registration === undefined || this.registrations[watch.fd] !== registration) return;
+    registration.watches = registration.watches.filter(one => one !== watch);
+    if (registration.watches.length > 0) {
+      this.update(registration);
+    } else {
+      this.registrations[watch.fd] = undefined;
+      this.epoll.remove(watch.fd);
+    }
+  }
 
-  #poll(timeoutMs: number): number {
-    if (this.#changed) this.#rebuild();
-    if (timeoutMs < 0 && this.#polled === 0) throw new Error('nothing is watched: this wait would never end');
+  /** Not for callers: tells the kernel what the watches of one descriptor ask for by now. False where it is not open. */
+  update(registration: Registration): boolean {
+    if (this.registrations[registration.fd] !== registration) return false;
+    const interest = registration.wanted();
+    if (interest === registration.interest) return true;
+    registration.interest = interest;
+    if (this.epoll.modify(registration.fd, interest, registration.tag)) return true;
+    this.invalidate(registration);
+    return false;
+  }
+
+  /** A second watch of one descriptor. False where the number now belongs to another file than the first one's. */
+  private join(registration: Registration, watch: LoopWatch): boolean {
+    // The kernel knows whether it is the same file.
+    if (!this.epoll.modify(registration.fd, registration.interest, registration.tag)) {
+      this.invalidate(registration);
+      return false;
+    }
+    registration.watches = [...registration.watches, watch];
+    watch.registration = registration;
+    return this.update(registration);
+  }
+
+  private register(watch: LoopWatch): void {
+    const tag = (this.lastTag + 1) | 0;
+    const registration = new Registration(watch.fd, tag, watch.interest, [watch]);
+    if (!this.epoll.add(watch.fd, watch.interest, tag)) {
+      this.invalid.push(watch);
+      return;
+    }
+    this.lastTag = tag;
+    watch.registration = registration;
+    this.registrations[watch.fd] = registration;
+  }
+
+  private invalidate(registration: Registration): void {
+    this.registrations[registration.fd] = undefined;
+    this.invalid.push(...registration.watches);
+  }
+
+  private tellInvalid(): void {
+    const told = this.invalid;
+    this.invalid = [];
+    this.depth++;
+    try {
+      for (const watch of told) {
+        if (watch.stopped) continue;
+        watch.stop();
+        this.call(watch, PollEvents.invalid);
+      }
+    } finally {
+      this.depth--;
+    }
+  }
+
+  /**
+   * A descriptor was closed before its watch was stopped, and its file is open elsewhere: the kernel goes on reporting it and
+   * takes no order to stop, so everything but that moves to a new epoll instance.
+   */
+  private exorcise(): void {
+    this.haunted = false;
+    this.epoll.close();
+    this.epoll = new Epoll();
+    for (const registration of this.registrations) {
+      if (registration === undefined) continue;
+      const { fd, interest, tag } = registration;
+      if (!this.epoll.add(fd, interest, tag)) this.invalidate(registration);
+    }
+  }
+
+  private poll(timeoutMs: number): number {
+    if (this.haunted) this.exorcise();
+    if (timeoutMs < 0) {
+      if (this.watches === 0) throw new Error('nothing is watched: this wait would never end');
+      timeoutMs = -1;
+    } else if (timeoutMs > LONGEST_TIMEOUT_MS) {
+      timeoutMs = LONGEST_TIMEOUT_MS;
+    }
     if (timeoutMs !== 0 && this.pollNanoseconds > 0) {
-      const ready = this.#spin(timeoutMs);
+      const ready = this.spin(timeoutMs);
       if (ready > 0) return ready;
     }
-    return this.#pollNow(timeoutMs < 0 ? -1 : Math.min(timeoutMs, LONGEST_TIMEOUT_MS));
+    return this.epoll.wait(timeoutMs);
   }
 
-  #pollNow(timeoutMs: number): number {
-    const ready = poll(this.#array.address, this.#polled, timeoutMs);
-    if (ready >= 0) return ready;
-    const error = errno();
-    if (error === EINTR) return 0;
-    throw new SystemError('poll', error);
-  }
-
-  #spin(timeoutMs: number): number {
-    if (this.#spinPause > 0) {
-      this.#spinPause--;
+  private spin(timeoutMs: number): number {
+    if (this.spinPause > 0) {
+      this.spinPause--;
       return 0;
     }
     const milliseconds = this.pollNanoseconds / 1e6;
     const end = performance.now() + (timeoutMs < 0 ? milliseconds : Math.min(milliseconds, timeoutMs));
     do {
-      const ready = this.#pollNow(0);
+      const ready = this.epoll.wait(0);
       if (ready > 0) {
-        this.#spinMisses = 0;
+        this.spinMisses = 0;
         return ready;
       }
     } while (performance.now() < end);
-    this.#spinMisses++;
-    if (this.#spinMisses >= SPIN_MISSES) {
+    this.spinMisses++;
+    if (this.spinMisses >= SPIN_MISSES) {
       // One more miss after the pause gives up again at once.
-      this.#spinMisses = SPIN_MISSES - 1;
-      this.#spinPause = SPIN_PAUSE;
+      this.spinMisses = SPIN_MISSES - 1;
+      this.spinPause = SPIN_PAUSE;
     }
     return 0;
   }
 
-  #rebuild(): void {
-    this.#changed = false;
-    if (this.#stopped) {
-      this.#stopped = false;
-      this.#watches = this.#watches.filter(watch => !watch.stopped);
-    }
-    const count = this.#watches.length;
-    this.#polled = count;
-    if (count * POLLFD_BYTES > this.#array.bytes.length) {
-      freeNative(this.#array);
-      this.#array = allocateNative(2 * count * POLLFD_BYTES);
-      this.#halfwords = new Int16Array(this.#array.bytes.buffer);
-    }
-    for (let i = 0; i < count; i++) {
-      const watch = this.#watches[i]!;
-      this.#array.words[2 * i] = watch.fd;
-      this.#halfwords[4 * i + 2] = watch.interest;
-      this.#halfwords[4 * i + 3] = 0;
-    }
-  }
-
-  #dispatch(ready: number): void {
-    const dispatch = ++this.#dispatches;
-    let left = ready;
-    this.#depth++;
+  private dispatch(count: number): void {
+    const dispatch = ++this.dispatches;
+    const { ready } = this;
+    const known = this.collect(count);
+    this.depth++;
     try {
-      for (let i = 0; i < this.#polled && left > 0; i++) {
-        const events = this.#halfwords[4 * i + 3]!;
-        if (events === 0) continue;
-        left--;
-        const watch = this.#watches[i]!;
-        // The interest may have changed since the poll.
-        if (!watch.stopped && (events & (watch.interest | ALWAYS)) !== 0) this.#call(watch, events);
-        // A callback polled and dispatched: the events here are old, and what is still true the next poll finds again.
-        if (this.#dispatches !== dispatch) return;
+      for (let i = 0; i < known; i++) {
+        const { events, watches } = ready[i]!;
+        ready[i] = NOTHING;
+        for (let k = 0; k < watches.length; k++) {
+          const watch = watches[k]!;
+          // The interest may have changed since the wait.
+          if (!watch.stopped && (events & (watch.wanted | ALWAYS)) !== 0) this.call(watch, events);
+          // A callback waited and dispatched: the events here are old, and what is still true the next wait finds again.
+          if (this.dispatches !== dispatch) return;
+        }
       }
     } finally {
-      this.#depth--;
+      this.depth--;
     }
   }
 
-  #call(watch: LoopWatch, events: number): void {
-    // A closed descriptor would be "ready" for ever.
-    if ((events & PollEvents.invalid) !== 0) watch.stop();
+  /** Before any callback can change what the descriptors mean. Returns how many are ready. */
+  private collect(count: number): number {
+    const { epoll, ready, registrations } = this;
+    let known = 0;
+    for (let i = 0; i < count; i++) {
+      const registration = registrations[epoll.descriptor(i)];
+      if (registration === undefined || registration.tag !== epoll.tag(i)) {
+        this.haunted = true;
+        continue;
+      }
+      registration.events = epoll.events(i);
+      let at = known++;
+      for (; at > 0 && ready[at - 1]!.tag > registration.tag; at--) ready[at] = ready[at - 1]!;
+      ready[at] = registration;
+    }
+    return known;
+  }
+
+  private call(watch: LoopWatch, events: number): void {
     try {
-      watch.ready(events & (watch.interest | ALWAYS));
+      watch.ready(events & (watch.wanted | ALWAYS));
     } catch (error) {
-      this.#onError(error, `watch of descriptor ${watch.fd}`);
+      this.onError(error, `watch of descriptor ${watch.fd}`);
     }
   }
 
-  #runJobs(): void {
-    const jobs = this.#jobs;
+  private runJobs(): void {
+    const jobs = this.jobs;
     if (jobs.length === 0) return;
-    this.#jobs = this.#running;
-    this.#running = jobs;
-    this.#inJob = true;
+    this.jobs = this.running;
+    this.running = jobs;
+    this.jobRuns = true;
     let next = 0;
     try {
-      while (next < jobs.length && !this.#closed) {
+      while (next < jobs.length && !this.closed) {
         const job = jobs[next++]!;
         try {
           job();
         } catch (error) {
-          this.#onError(error, 'job');
+          this.onError(error, 'job');
         }
       }
     } finally {
-      this.#inJob = false;
+      this.jobRuns = false;
       // Only where `onError` itself threw is there anything left.
-      if (next < jobs.length && !this.#closed) this.#jobs.unshift(...jobs.slice(next));
+      if (next < jobs.length && !this.closed) this.jobs.unshift(...jobs.slice(next));
       jobs.length = 0;
     }
   }
 }
 
-class LoopWatch implements Watch {
-  readonly fd: number;
-  readonly ready: (events: number) => void;
-  stopped = false;
-  #interest: number;
-  readonly #onChange: (stopped: boolean) => void;
+/** One descriptor as the kernel knows it, and who watches it. */
+class Registration {
+  /** What the last wait said of it. */
+  events = 0;
 
-  constructor(fd: number, interest: number, ready: (events: number) => void, onChange: (stopped: boolean) => void) {
-    this.fd = fd;
-    this.ready = ready;
-    this.#interest = interest;
-    this.#onChange = onChange;
+  constructor(
+    readonly fd: number,
+    /** Grows from one to the next, and tells the events of this one from those of another with the same number. */
+    readonly tag: number,
+    public interest: number,
+    /** Replaced, never changed: a round that is under way goes on with the old ones. */
+    public watches: readonly LoopWatch[],
+  ) {}
+
+  wanted(): number {
+    let interest = 0;
+    for (const watch of this.watches) interest |= watch.wanted;
+    return interest;
   }
+}
+
+class LoopWatch implements Watch {
+  stopped = false;
+  registration: Registration | undefined;
+
+  constructor(
+    private readonly loop: EventLoop,
+    readonly fd: number,
+    public wanted: number,
+    readonly ready: (events: number) => void,
+  ) {}
 
   get interest(): number {
-    return this.#interest;
+    return this.wanted;
   }
 
   set interest(interest: number) {
-    if (this.#interest === interest) return;
-    this.#interest = interest;
-    this.#onChange(false);
+    this.wanted = interest;
+    if (!this.stopped && this.registration !== undefined) this.loop.update(this.registration);
   }
 
   stop(): void {
     if (this.stopped) return;
     this.stopped = true;
-    this.#onChange(true);
+    this.loop.forget(this);
   }
 }
+
+const NOTHING = new Registration(-1, 0, 0, []);

@@ -1,18 +1,35 @@
 /** eventfd(2): a counter behind a descriptor, by which one side wakes another. */
 import { readlinkSync } from 'node:fs';
 import { SystemError, systemErrorFrom } from './errors.ts';
-import { EAGAIN, EFD_CLOEXEC, EFD_NONBLOCK, EINTR, errno, eventfd, poll, readBytes, writeBytes } from './libc.ts';
+import {
+  EAGAIN,
+  EFD_CLOEXEC,
+  EFD_NONBLOCK,
+  EINTR,
+  EOPNOTSUPP,
+  errno,
+  eventfd,
+  poll,
+  preadv2,
+  RWF_NOWAIT,
+  readBytes,
+  writeBytes,
+} from './libc.ts';
 import { allocateNative } from './native-memory.ts';
 
 const COUNTER_BYTES = 8;
+const POLLIN = 1;
 const POLLOUT = 4;
-// One block a thread: the constant one, the counter read, and a struct pollfd.
+// One block a thread: the constant one, the counter read, a struct pollfd, and a struct iovec that points at the counter.
 const scratch = allocateNative(4096);
 const ONE = scratch.address;
 const COUNTER = scratch.address + 8;
 const POLL = scratch.address + 16;
+const VECTOR = scratch.address + 24;
 scratch.words[0] = 1;
-scratch.words[5] = POLLOUT;
+scratch.words[6] = COUNTER;
+scratch.words[7] = COUNTER / 2 ** 32;
+scratch.words[8] = COUNTER_BYTES;
 
 /** A new counter at zero, non-blocking. */
 export function createEventFd(): number {
@@ -36,14 +53,7 @@ export function isEventFd(fd: number): boolean {
  */
 export function signalEventFd(fd: number): void {
   // O_NONBLOCK is shared with the client, so it is not ours to set: ask first instead.
-  scratch.words[4] = fd;
-  for (;;) {
-    const ready = poll(POLL, 1, 0);
-    if (ready === 0) return;
-    if (ready > 0) break;
-    const error = errno();
-    if (error !== EINTR) throw new SystemError('poll', error);
-  }
+  if (!isReady(fd, POLLOUT)) return;
   for (;;) {
     if (writeBytes(fd, ONE, COUNTER_BYTES) >= 0) return;
     const error = errno();
@@ -52,14 +62,43 @@ export function signalEventFd(fd: number): void {
   }
 }
 
-/** Reads the counter of a non-blocking eventfd and sets it to zero. */
+/**
+ * Reads the counter and sets it to zero; 0 where it is zero. Never waits, also where the descriptor came from a client that
+ * left it blocking and reads it itself. Throws a SystemError (EBADF, EINVAL).
+ */
 export function drainEventFd(fd: number): number {
   for (;;) {
-    if (readBytes(fd, COUNTER, COUNTER_BYTES) >= 0) {
-      return (scratch.words[2]! >>> 0) + (scratch.words[3]! >>> 0) * 2 ** 32;
-    }
+    if (preadv2(fd, VECTOR, 1, -1, RWF_NOWAIT) >= 0) return counter();
+    const error = errno();
+    if (error === EAGAIN) return 0;
+    if (error === EOPNOTSUPP) return drainOnOldLinux(fd);
+    if (error !== EINTR) throw new SystemError('preadv2', error, 'from an eventfd');
+  }
+}
+
+/** Before Linux 5.8 an eventfd knows no RWF_NOWAIT: a client that reads a blocking one between the two calls stops us. */
+function drainOnOldLinux(fd: number): number {
+  for (;;) {
+    if (!isReady(fd, POLLIN)) return 0;
+    if (readBytes(fd, COUNTER, COUNTER_BYTES) >= 0) return counter();
     const error = errno();
     if (error === EAGAIN) return 0;
     if (error !== EINTR) throw new SystemError('read', error, 'from an eventfd');
+  }
+}
+
+function counter(): number {
+  return (scratch.words[2]! >>> 0) + (scratch.words[3]! >>> 0) * 2 ** 32;
+}
+
+/** Whether a read or a write would go on at once, or fail. */
+function isReady(fd: number, events: number): boolean {
+  scratch.words[4] = fd;
+  scratch.words[5] = events;
+  for (;;) {
+    const ready = poll(POLL, 1, 0);
+    if (ready >= 0) return ready > 0;
+    const error = errno();
+    if (error !== EINTR) throw new SystemError('poll', error);
   }
 }

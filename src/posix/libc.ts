@@ -23,9 +23,17 @@ export const listen = bind<[fd: number, backlog: number]>('int listen(int, int)'
 export const accept4 = bind<[fd: number, address: number, length: number, flags: number]>(
   'int accept4(int, uintptr_t, uintptr_t, int)',
 );
-export const recvmsg = bind<[fd: number, header: number, flags: number]>('int64_t recvmsg(int, uintptr_t, int)');
-export const sendmsg = bind<[fd: number, header: number, flags: number]>('int64_t sendmsg(int, uintptr_t, int)');
+// These three return ssize_t; no buffer of ours is larger than an int says, and an int is cheaper to return.
+export const recvmsg = bind<[fd: number, header: number, flags: number]>('int recvmsg(int, uintptr_t, int)');
+export const sendmsg = bind<[fd: number, header: number, flags: number]>('int sendmsg(int, uintptr_t, int)');
+export const sendBytes = bind<[fd: number, address: number, length: number, flags: number]>(
+  'int send(int, uintptr_t, size_t, int)',
+);
 export const readBytes = bind<[fd: number, address: number, length: number]>('int64_t read(int, uintptr_t, size_t)');
+/** `offset` -1 is the file's own position. */
+export const preadv2 = bind<[fd: number, vector: number, count: number, offset: number, flags: number]>(
+  'int preadv2(int, uintptr_t, int, int64_t, int)',
+);
 export const writeBytes = bind<[fd: number, address: number, length: number]>('int64_t write(int, uintptr_t, size_t)');
 export const close = bind<[fd: number]>('int close(int)');
 export const fchmod = bind<[fd: number, mode: number]>('int fchmod(int, uint)');
@@ -34,6 +42,13 @@ export const lseek = bind<[fd: number, offset: number, whence: number], number |
 );
 export const fcntl = bind<[fd: number, command: number, argument: number]>('int fcntl(int, int, int)');
 export const poll = bind<[array: number, count: number, timeout: number]>('int poll(uintptr_t, ulong, int)');
+export const epollCreate = bind<[flags: number]>('int epoll_create1(int)');
+export const epollCtl = bind<[epoll: number, operation: number, fd: number, event: number]>(
+  'int epoll_ctl(int, int, int, uintptr_t)',
+);
+export const epollWait = bind<[epoll: number, events: number, count: number, timeout: number]>(
+  'int epoll_wait(int, uintptr_t, int, int)',
+);
 export const eventfd = bind<[initial: number, flags: number]>('int eventfd(uint, int)');
 export const memfdCreate = bind<[name: string, flags: number]>('int memfd_create(str, uint)');
 export const madvise = bind<[address: number, length: number, advice: number]>('int madvise(uintptr_t, size_t, int)');
@@ -76,6 +91,11 @@ export const MSG_CTRUNC = 0x8;
 export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_CMSG_CLOEXEC = 0x40000000;
+export const RWF_NOWAIT = 8;
+export const EPOLL_CLOEXEC = 0x80000;
+export const EPOLL_CTL_ADD = 1;
+export const EPOLL_CTL_DEL = 2;
+export const EPOLL_CTL_MOD = 3;
 export const EFD_NONBLOCK = 0x800;
 export const EFD_CLOEXEC = 0x80000;
 export const MFD_CLOEXEC = 1;
@@ -90,15 +110,19 @@ export const MAP_SHARED = 0x1;
 export const MAP_PRIVATE = 0x2;
 export const MAP_FIXED = 0x10;
 export const MAP_ANONYMOUS = 0x20;
+/** x86-64 alone; others take no notice. */
+export const MAP_32BIT = 0x40;
 export const MAP_NORESERVE = 0x4000;
 export const MADV_DONTNEED = 4;
 export const SEEK_CUR = 1;
 
+export const ENOENT = 2;
 export const EINTR = 4;
 export const EBADF = 9;
 export const EAGAIN = 11;
 export const ENOMEM = 12;
 export const EINVAL = 22;
+export const EOPNOTSUPP = 95;
 export const EADDRINUSE = 98;
 export const ECONNABORTED = 103;
 export const ECONNREFUSED = 111;

@@ -7,6 +7,7 @@ import { SystemError } from './errors.ts';
 import {
   errno,
   MADV_DONTNEED,
+  MAP_32BIT,
   MAP_ANONYMOUS,
   MAP_NORESERVE,
   MAP_PRIVATE,
@@ -21,6 +22,9 @@ export const NATIVE_PAGE_BYTES = 4096;
 /** A view of more than 4 GiB aborts Node 20; nobody needs even this much. */
 export const NATIVE_BLOCK_LIMIT = 1 << 30;
 
+const PROTECTION = PROT_READ | PROT_WRITE;
+const FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+
 export class NativeBlock {
   readonly address: number;
   readonly bytes: Uint8Array;
@@ -29,7 +33,9 @@ export class NativeBlock {
   lent = true;
 
   constructor(length: number) {
-    const address = mmap(0, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0n);
+    // An address below 2^31 is a small integer: to pass it to a system call allocates nothing. There is 1 GiB of them.
+    let address = mmap(0, length, PROTECTION, FLAGS | MAP_32BIT, -1, 0n);
+    if (address < 0) address = mmap(0, length, PROTECTION, FLAGS, -1, 0n);
     if (address < 0) throw new SystemError('mmap', errno(), `of ${length} bytes`);
     const buffer = viewOf(address, length);
     this.address = address;

@@ -19,6 +19,7 @@ import {
   recvmsg,
   SCM_RIGHTS,
   SOL_SOCKET,
+  sendBytes,
   sendmsg,
 } from './libc.ts';
 import { allocateNative, freeNative, type NativeBlock } from './native-memory.ts';
@@ -58,14 +59,14 @@ export class StreamSocket {
   readonly input: Uint8Array;
   /** What `send` takes from. */
   readonly output: Uint8Array;
-  readonly #maxDescriptors: number;
-  readonly #header: NativeBlock;
-  readonly #words: Int32Array;
-  readonly #inputBlock: NativeBlock;
-  readonly #outputBlock: NativeBlock;
-  #received: number[] = [];
-  #truncated = false;
-  #closed = false;
+  private readonly maxDescriptors: number;
+  private readonly header: NativeBlock;
+  private readonly words: Int32Array;
+  private readonly inputBlock: NativeBlock;
+  private readonly outputBlock: NativeBlock;
+  private received: number[] = [];
+  private truncated = false;
+  private closed = false;
 
   /**
    * Takes over `fd`. `inputBytes` and `outputBytes` up to 1 GiB; `maxDescriptors` (0 to 253) bounds what one `receive`
@@ -76,25 +77,25 @@ export class StreamSocket {
       throw new RangeError(`${maxDescriptors} descriptors a message: must be 0 to ${DESCRIPTORS_PER_SEND_LIMIT}`);
     }
     this.fd = fd;
-    this.#maxDescriptors = maxDescriptors;
-    this.#header = allocateNative(HEADER_BYTES);
-    this.#words = this.#header.words;
-    this.#inputBlock = allocateNative(inputBytes);
-    this.#outputBlock = allocateNative(outputBytes);
-    this.input = this.#inputBlock.bytes.subarray(0, inputBytes);
-    this.output = this.#outputBlock.bytes.subarray(0, outputBytes);
-    this.#prepare(RECEIVE_HEADER, RECEIVE_VECTOR, RECEIVE_CONTROL);
-    this.#prepare(SEND_HEADER, SEND_VECTOR, SEND_CONTROL);
+    this.maxDescriptors = maxDescriptors;
+    this.header = allocateNative(HEADER_BYTES);
+    this.words = this.header.words;
+    this.inputBlock = allocateNative(inputBytes);
+    this.outputBlock = allocateNative(outputBytes);
+    this.input = this.inputBlock.bytes.subarray(0, inputBytes);
+    this.output = this.outputBlock.bytes.subarray(0, outputBytes);
+    this.prepare(RECEIVE_HEADER, RECEIVE_VECTOR, RECEIVE_CONTROL);
+    this.prepare(SEND_HEADER, SEND_VECTOR, SEND_CONTROL);
   }
 
   /** MSG_CTRUNC was seen once: descriptors were lost, because there were too many or this process may not open more. */
   get descriptorsTruncated(): boolean {
-    return this.#truncated;
+    return this.truncated;
   }
 
   /** How many descriptors wait to be taken. */
   get receivedDescriptors(): number {
-    return this.#received.length;
+    return this.received.length;
   }
 
   /**
@@ -102,18 +103,18 @@ export class StreamSocket {
    * bytes, 0 at the end of the stream, -1 where nothing is there yet. Throws a SystemError on anything else (ECONNRESET).
    */
   receive(at: number, length: number): number {
-    this.#check(at, length, this.input.length);
-    const words = this.#words;
-    this.#point(RECEIVE_VECTOR, this.#inputBlock.address + at, length);
+    this.check(at, length, this.input.length);
+    const words = this.words;
+    this.point(RECEIVE_VECTOR, this.inputBlock.address + at, length);
     // The kernel overwrites these two. An exact length, unpadded, keeps it from fitting in one descriptor more.
     words[RECEIVE_HEADER + MSG_CONTROL_LENGTH] =
-      this.#maxDescriptors === 0 ? 0 : CONTROL_HEADER_BYTES + 4 * this.#maxDescriptors;
+      this.maxDescriptors === 0 ? 0 : CONTROL_HEADER_BYTES + 4 * this.maxDescriptors;
     words[RECEIVE_HEADER + MSG_FLAGS] = 0;
     for (;;) {
-      const count = recvmsg(this.fd, this.#header.address + 4 * RECEIVE_HEADER, RECEIVE_FLAGS);
+      const count = recvmsg(this.fd, this.header.address + 4 * RECEIVE_HEADER, RECEIVE_FLAGS);
       if (count >= 0) {
-        if ((words[RECEIVE_HEADER + MSG_FLAGS]! & MSG_CTRUNC) !== 0) this.#truncated = true;
-        if (words[RECEIVE_HEADER + MSG_CONTROL_LENGTH]! > 0) this.#collect();
+        if ((words[RECEIVE_HEADER + MSG_FLAGS]! & MSG_CTRUNC) !== 0) this.truncated = true;
+        if (words[RECEIVE_HEADER + MSG_CONTROL_LENGTH]! > 0) this.collect();
         return count;
       }
       const error = errno();
@@ -124,8 +125,8 @@ export class StreamSocket {
 
   /** The descriptors received since the last call, in order; they are the caller's to close. */
   takeDescriptors(): number[] {
-    const taken = this.#received;
-    if (taken.length > 0) this.#received = [];
+    const taken = this.received;
+    if (taken.length > 0) this.received = [];
     return taken.length > 0 ? taken : [];
   }
 
@@ -135,67 +136,75 @@ export class StreamSocket {
    * caller's to close. Throws a SystemError (EPIPE where the peer is gone).
    */
   send(at: number, length: number, descriptors?: readonly number[]): number {
-    this.#check(at, length, this.output.length);
+    this.check(at, length, this.output.length);
     const count = descriptors === undefined ? 0 : descriptors.length;
-    if (count > this.#maxDescriptors) throw new RangeError(`${count} descriptors: at most ${this.#maxDescriptors}`);
-    const words = this.#words;
-    this.#point(SEND_VECTOR, this.#outputBlock.address + at, length);
-    const controlBytes = count === 0 ? 0 : CONTROL_HEADER_BYTES + 4 * count;
-    words[SEND_HEADER + MSG_CONTROL_LENGTH] = controlBytes;
-    if (descriptors !== undefined && count > 0) {
-      words[SEND_CONTROL] = controlBytes;
-      words[SEND_CONTROL + CONTROL_LEVEL] = SOL_SOCKET;
-      words[SEND_CONTROL + CONTROL_TYPE] = SCM_RIGHTS;
-      for (let i = 0; i < count; i++) words[SEND_CONTROL + CONTROL_DATA + i] = descriptors[i]!;
-    }
+    if (count > this.maxDescriptors) throw new RangeError(`${count} descriptors: at most ${this.maxDescriptors}`);
+    const address = this.outputBlock.address + at;
     for (;;) {
-      const sent = sendmsg(this.fd, this.#header.address + 4 * SEND_HEADER, SEND_FLAGS);
+      // Where there are no descriptors send(2) does the same for less.
+      const sent =
+        descriptors === undefined || count === 0
+          ? sendBytes(this.fd, address, length, SEND_FLAGS)
+          : this.sendWith(descriptors, address, length);
       if (sent >= 0) return sent;
       const error = errno();
       if (error === EAGAIN) return -1;
-      if (error !== EINTR) throw new SystemError('sendmsg', error);
+      if (error !== EINTR) throw new SystemError(count === 0 ? 'send' : 'sendmsg', error);
     }
   }
 
   /** Closes the socket and every descriptor that nobody took. May be called again. */
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
+    if (this.closed) return;
+    this.closed = true;
     close(this.fd);
-    for (const fd of this.#received) close(fd);
-    this.#received = [];
-    freeNative(this.#header);
-    freeNative(this.#inputBlock);
-    freeNative(this.#outputBlock);
+    for (const fd of this.received) close(fd);
+    this.received = [];
+    freeNative(this.header);
+    freeNative(this.inputBlock);
+    freeNative(this.outputBlock);
   }
 
   /** Raw memory lies behind these numbers: a wrong one must not reach the kernel. */
-  #check(at: number, length: number, limit: number): void {
-    if (this.#closed) throw new SystemError('StreamSocket', EBADF, 'after close');
+  private check(at: number, length: number, limit: number): void {
+    if (this.closed) throw new SystemError('StreamSocket', EBADF, 'after close');
     if ((at | 0) !== at || (length | 0) !== length || at < 0 || length < 1 || length > limit - at) {
       throw new RangeError(`[${at}, ${at} + ${length}) is not in a buffer of ${limit} bytes`);
     }
   }
 
-  #prepare(header: number, vector: number, control: number): void {
-    const base = this.#header.address;
-    this.#store(header + MSG_IOV, base + 4 * vector);
-    this.#words[header + MSG_IOV_COUNT] = 1;
-    this.#store(header + MSG_CONTROL, base + 4 * control);
+  private sendWith(descriptors: readonly number[], address: number, length: number): number {
+    const words = this.words;
+    const count = descriptors.length;
+    const controlBytes = CONTROL_HEADER_BYTES + 4 * count;
+    this.point(SEND_VECTOR, address, length);
+    words[SEND_HEADER + MSG_CONTROL_LENGTH] = controlBytes;
+    words[SEND_CONTROL] = controlBytes;
+    words[SEND_CONTROL + CONTROL_LEVEL] = SOL_SOCKET;
+    words[SEND_CONTROL + CONTROL_TYPE] = SCM_RIGHTS;
+    for (let i = 0; i < count; i++) words[SEND_CONTROL + CONTROL_DATA + i] = descriptors[i]!;
+    return sendmsg(this.fd, this.header.address + 4 * SEND_HEADER, SEND_FLAGS);
   }
 
-  #point(vector: number, address: number, length: number): void {
-    this.#store(vector, address);
-    this.#words[vector + 2] = length;
+  private prepare(header: number, vector: number, control: number): void {
+    const base = this.header.address;
+    this.store(header + MSG_IOV, base + 4 * vector);
+    this.words[header + MSG_IOV_COUNT] = 1;
+    this.store(header + MSG_CONTROL, base + 4 * control);
   }
 
-  #store(word: number, address: number): void {
-    this.#words[word] = address;
-    this.#words[word + 1] = address / WORD_RANGE;
+  private point(vector: number, address: number, length: number): void {
+    this.store(vector, address);
+    this.words[vector + 2] = length;
   }
 
-  #collect(): void {
-    const words = this.#words;
+  private store(word: number, address: number): void {
+    this.words[word] = address;
+    this.words[word + 1] = address / WORD_RANGE;
+  }
+
+  private collect(): void {
+    const words = this.words;
     const end = words[RECEIVE_HEADER + MSG_CONTROL_LENGTH]!;
     let at = 0;
     while (end - at >= CONTROL_HEADER_BYTES) {
@@ -204,7 +213,7 @@ export class StreamSocket {
       if (length < CONTROL_HEADER_BYTES || length > end - at) break;
       if (words[word + CONTROL_LEVEL] === SOL_SOCKET && words[word + CONTROL_TYPE] === SCM_RIGHTS) {
         const count = (length - CONTROL_HEADER_BYTES) >> 2;
-        for (let i = 0; i < count; i++) this.#received.push(words[word + CONTROL_DATA + i]!);
+        for (let i = 0; i < count; i++) this.received.push(words[word + CONTROL_DATA + i]!);
       }
       at += (length + 7) & ~7;
     }

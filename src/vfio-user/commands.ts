@@ -21,6 +21,13 @@ import { clientDataTransfer, composeVersionData, parseVersion, VersionError } fr
 export const ENOSPC = 28;
 
 const TWO_TO_32 = 0x100000000;
+// The hot path's own names: the compiler folds constants of this file, and loads those of others each time.
+const OK = Errno.ok;
+const OFFSET = RegionAccess.offset;
+const REGION = RegionAccess.region;
+const COUNT = RegionAccess.count;
+const DATA = RegionAccess.data;
+const ACCESS = RegionAccess.bytes;
 const ADDRESS_SPACE = 1n << 64n;
 const PAGE_MASK = BigInt(PAGE_BYTES - 1);
 
@@ -194,39 +201,39 @@ function deviceSetIrqs(client: ServedClient, request: Request): number {
 
 function regionRead(client: ServedClient, request: Request, reply: Reply): number {
   const { view, at } = request;
-  const high = view.getUint32(at + RegionAccess.offset + 4, true);
-  const low = view.getUint32(at + RegionAccess.offset, true);
-  const index = view.getUint32(at + RegionAccess.region, true);
-  const count = view.getUint32(at + RegionAccess.count, true);
+  const high = view.getUint32(at + OFFSET + 4, true);
+  const low = view.getUint32(at + OFFSET, true);
+  const index = view.getUint32(at + REGION, true);
+  const count = view.getUint32(at + COUNT, true);
   if (count > client.limits.maxDataTransfer) return Errno.EINVAL;
   const region = client.model.regions[index];
   // Both sums are exact: a region's size is, and a double holds the first 2^53.
   if (region?.readable !== true || high * TWO_TO_32 + low + count > region.size) return Errno.EINVAL;
   if (count > 0) {
-    const errno = client.model.read(index, high * TWO_TO_32 + low, reply.bytes, reply.at + RegionAccess.data, count);
-    if (errno !== Errno.ok) return errno;
+    const errno = client.model.read(index, high * TWO_TO_32 + low, reply.bytes, reply.at + DATA, count);
+    if (errno !== OK) return errno;
   }
   echoAccess(reply, high, low, index, count);
-  reply.length = RegionAccess.bytes + count;
-  return Errno.ok;
+  reply.length = ACCESS + count;
+  return OK;
 }
 
 function regionWrite(client: ServedClient, request: Request, reply: Reply): number {
   const { view, at } = request;
-  const high = view.getUint32(at + RegionAccess.offset + 4, true);
-  const low = view.getUint32(at + RegionAccess.offset, true);
-  const index = view.getUint32(at + RegionAccess.region, true);
-  const count = view.getUint32(at + RegionAccess.count, true);
-  if (count > client.limits.maxDataTransfer || count !== request.length - RegionAccess.bytes) return Errno.EINVAL;
+  const high = view.getUint32(at + OFFSET + 4, true);
+  const low = view.getUint32(at + OFFSET, true);
+  const index = view.getUint32(at + REGION, true);
+  const count = view.getUint32(at + COUNT, true);
+  if (count > client.limits.maxDataTransfer || count !== request.length - ACCESS) return Errno.EINVAL;
   const region = client.model.regions[index];
   if (region?.writable !== true || high * TWO_TO_32 + low + count > region.size) return Errno.EINVAL;
   if (count > 0) {
-    const errno = client.model.write(index, high * TWO_TO_32 + low, request.bytes, at + RegionAccess.data, count);
-    if (errno !== Errno.ok) return errno;
+    const errno = client.model.write(index, high * TWO_TO_32 + low, request.bytes, at + DATA, count);
+    if (errno !== OK) return errno;
   }
   echoAccess(reply, high, low, index, count);
-  reply.length = RegionAccess.bytes;
-  return Errno.ok;
+  reply.length = ACCESS;
+  return OK;
 }
 
 function deviceReset(client: ServedClient): number {
@@ -241,8 +248,8 @@ function echo(request: Request, reply: Reply, length: number): void {
 
 function echoAccess(reply: Reply, high: number, low: number, index: number, count: number): void {
   const { view, at } = reply;
-  view.setUint32(at + RegionAccess.offset, low, true);
-  view.setUint32(at + RegionAccess.offset + 4, high, true);
-  view.setUint32(at + RegionAccess.region, index, true);
-  view.setUint32(at + RegionAccess.count, count, true);
+  view.setUint32(at + OFFSET, low, true);
+  view.setUint32(at + OFFSET + 4, high, true);
+  view.setUint32(at + REGION, index, true);
+  view.setUint32(at + COUNT, count, true);
 }

@@ -11,7 +11,13 @@ export type Detail = Readonly<Record<string, TraceValue>>;
 
 const NO_DESCRIPTORS: number[] = [];
 const NO_DETAIL: Detail = {};
+// The hot path's own names: the compiler folds constants of this file, and loads those of others each time.
 const GONE = PollEvents.error | PollEvents.hangup | PollEvents.invalid;
+const IN = PollEvents.in;
+const OUT = PollEvents.out;
+const COMMAND = HeaderFlag.typeCommand;
+const REPLY = HeaderFlag.typeReply;
+const HEADER = HEADER_BYTES;
 
 export interface MessageHandler {
   /**
@@ -65,7 +71,7 @@ export class Connection {
   private queueLength = 0;
   private attached: Attached[] = [];
 
-  /** Owns `fd` from here on. */
+  /** Owns `fd` from here on. Throws a SystemError where the loop can't watch it (ENOSPC, ENOMEM). */
   constructor(
     fd: number,
     private readonly loop: EventLoop,
@@ -84,7 +90,12 @@ export class Connection {
     this.inputView = viewOf(this.input);
     this.outputView = viewOf(this.output);
     this.queue = new Int32Array(limits.maxQueuedMessages);
-    this.watch = this.loop.watch(fd, PollEvents.in, events => this.ready(events));
+    try {
+      this.watch = this.loop.watch(fd, IN, events => this.ready(events));
+    } catch (error) {
+      this.socket.close();
+      throw error;
+    }
   }
 
   get closed(): boolean {
@@ -119,7 +130,7 @@ export class Connection {
     this.outTail += size;
     if (this.queueLength === 1) {
       this.flush();
-      this.updateInterest();
+      if (this.queueLength > 0) this.updateInterest();
     }
   }
 
@@ -146,10 +157,10 @@ export class Connection {
   }
 
   private ready(events: number): void {
-    if (events & PollEvents.out) this.flushAndResume();
+    if (events & OUT) this.flushAndResume();
     if (this.isClosed) return;
     if (!this.held) {
-      if (events & (PollEvents.in | GONE)) this.receive();
+      if (events & (IN | GONE)) this.receive();
     } else if (events & GONE) {
       this.close('hung up with answers unread');
     }
@@ -198,19 +209,19 @@ export class Connection {
     if (this.dispatching) throw new Error('the event loop was run while a message was with its handler');
     const { header } = this;
     this.held = false;
-    while (!this.isClosed && this.inTail - this.inHead >= HEADER_BYTES) {
+    while (!this.isClosed && this.inTail - this.inHead >= HEADER) {
       header.read(this.inputView, this.inHead);
-      if (header.size < HEADER_BYTES || header.size > this.largest) {
+      if (header.size < HEADER || header.size > this.largest) {
         this.close('message size out of range', { size: header.size, limit: this.largest, command: header.command });
         return;
       }
-      if (header.type !== HeaderFlag.typeCommand && header.type !== HeaderFlag.typeReply) {
+      if (header.type !== COMMAND && header.type !== REPLY) {
         this.close('unknown message type', { type: header.type, command: header.command });
         return;
       }
       if (this.inTail - this.inHead < header.size) break;
-      const payload = this.inHead + HEADER_BYTES;
-      const length = header.size - HEADER_BYTES;
+      const payload = this.inHead + HEADER;
+      const length = header.size - HEADER;
       if (!this.hasRoom(this.handler.replyRoom(header, payload, length))) {
         this.held = true;
         return;
@@ -293,7 +304,7 @@ export class Connection {
 
   private updateInterest(): void {
     if (this.isClosed) return;
-    const interest = (this.held ? 0 : PollEvents.in) | (this.queueLength > 0 ? PollEvents.out : 0);
+    const interest = (this.held ? 0 : IN) | (this.queueLength > 0 ? OUT : 0);
     if (this.watch.interest !== interest) this.watch.interest = interest;
   }
 }

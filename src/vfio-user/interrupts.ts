@@ -157,11 +157,16 @@ export class InterruptTable {
       bound.delete(vector);
     }
     if (descriptor === -1) return;
-    const watch = this.options.loop.watch(descriptor, PollEvents.in, () => {
-      drainEventFd(descriptor);
-      this.act(action, index, vector);
-    });
-    bound.set(vector, { descriptor, watch });
+    try {
+      const watch = this.options.loop.watch(descriptor, PollEvents.in, () => {
+        drainEventFd(descriptor);
+        this.act(action, index, vector);
+      });
+      bound.set(vector, { descriptor, watch });
+    } catch (error) {
+      closeDescriptor(descriptor);
+      throw error;
+    }
   }
 
   private act(action: number, index: number, vector: number): void {

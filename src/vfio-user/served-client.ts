@@ -13,6 +13,18 @@ import { Reply, Request } from './messages.ts';
 import type { ServerCounters } from './server-counters.ts';
 import { Command, commandName, HEADER_BYTES, HeaderFlag, RegionAccess, SMALL_REPLY_BYTES } from './spec.ts';
 
+// The hot path's own names: the compiler folds constants of this file, and loads those of others each time.
+const OK = Errno.ok;
+const REGION_READ = Command.regionRead;
+const ACCESS_BYTES = RegionAccess.bytes;
+const ACCESS_COUNT = RegionAccess.count;
+const HEADER = HEADER_BYTES;
+const REPLY = HeaderFlag.typeReply;
+const NO_REPLY = HeaderFlag.noReply;
+const RESERVED = HeaderFlag.reserved;
+const FAILED = HeaderFlag.typeReply | HeaderFlag.error;
+const SMALL_REPLY = SMALL_REPLY_BYTES;
+
 export interface ServedClientOptions {
   readonly name: string;
   readonly model: DeviceModel;
@@ -37,7 +49,10 @@ export class ServedClient implements MessageHandler, ClientPort {
   private readonly dma: DmaMessages;
   private readonly request: Request;
   private readonly reply: Reply;
+  private readonly counters: ServerCounters;
   private sawReserved = false;
+  /** What `replyRoom` said of the message at hand. */
+  private room = 0;
 
   /** Owns `fd` from here on. */
   constructor(
@@ -47,6 +62,7 @@ export class ServedClient implements MessageHandler, ClientPort {
     const { model, limits, loop, trace, name } = options;
     this.model = model;
     this.limits = limits;
+    this.counters = options.counters;
     this.connection = new Connection(fd, loop, limits, this);
     this.interrupts = new InterruptTable({ interrupts: model.interrupts, listener: model, loop, trace, name });
     this.dma = new DmaMessages({ connection: this.connection, loop, limits, trace, name });
@@ -83,21 +99,23 @@ export class ServedClient implements MessageHandler, ClientPort {
   }
 
   replyRoom(header: Header, payload: number, length: number): number {
-    if (header.type === HeaderFlag.typeReply) return 0;
-    if (header.command !== Command.regionRead || length < RegionAccess.bytes) return SMALL_REPLY_BYTES;
-    const count = this.connection.inputView.getUint32(payload + RegionAccess.count, true);
+    this.room = SMALL_REPLY;
+    if (header.type === REPLY) return 0;
+    if (header.command !== REGION_READ || length < ACCESS_BYTES) return SMALL_REPLY;
+    const count = this.connection.inputView.getUint32(payload + ACCESS_COUNT, true);
     const data = Math.min(count, this.limits.maxDataTransfer);
-    return Math.max(SMALL_REPLY_BYTES, HEADER_BYTES + RegionAccess.bytes + data);
+    this.room = Math.max(SMALL_REPLY, HEADER + ACCESS_BYTES + data);
+    return this.room;
   }
 
   message(header: Header, payload: number, length: number, descriptors: number[]): void {
-    if ((header.flags & HeaderFlag.reserved) !== 0 && !this.sawReserved) this.noteReserved(header);
-    if (header.type === HeaderFlag.typeReply) {
+    if ((header.flags & RESERVED) !== 0 && !this.sawReserved) this.noteReserved(header);
+    if (header.type === REPLY) {
       if (descriptors.length > 0) this.refuseDescriptors(header, descriptors);
       else this.dma.reply(header, payload, length);
       return;
     }
-    this.options.counters.count(header.command);
+    this.counters.count(header.command);
     if (!this.negotiated && header.command !== Command.version) {
       for (const descriptor of descriptors) closeDescriptor(descriptor);
       this.connection.close('command before VERSION', { command: commandName(header.command) });
@@ -131,17 +149,16 @@ export class ServedClient implements MessageHandler, ClientPort {
   private answer(header: Header, handler: CommandHandler | undefined): void {
     const { connection, reply } = this;
     const { id, command, flags } = header;
-    const at = connection.reserve(this.replyRoom(header, this.request.at, this.request.length));
-    reply.at = at + HEADER_BYTES;
+    const at = connection.reserve(this.room);
+    reply.at = at + HEADER;
     reply.length = 0;
     const errno = this.serve(handler);
     if (connection.closed) return;
-    const posted = (flags & HeaderFlag.noReply) !== 0;
-    if (errno !== Errno.ok) this.noteRefusal(command, errno, posted);
+    const posted = (flags & NO_REPLY) !== 0;
+    if (errno !== OK) this.noteRefusal(command, errno, posted);
     if (posted) return;
-    const error = errno === Errno.ok ? 0 : HeaderFlag.error;
-    const size = HEADER_BYTES + (errno === Errno.ok ? reply.length : 0);
-    writeHeader(connection.outputView, at, id, command, size, HeaderFlag.typeReply | error, errno);
+    const size = HEADER + (errno === OK ? reply.length : 0);
+    writeHeader(connection.outputView, at, id, command, size, errno === OK ? REPLY : FAILED, errno);
     connection.commit(size);
   }
 

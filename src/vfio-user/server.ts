@@ -36,7 +36,12 @@ export class VfioUserServer {
   constructor(private readonly options: VfioUserServerOptions) {
     this.limits = { ...defaultLimits, ...options.limits };
     this.listener = listenUnix(options.path);
-    this.watch = options.loop.watch(this.listener, PollEvents.in, () => this.accept());
+    try {
+      this.watch = options.loop.watch(this.listener, PollEvents.in, () => this.accept());
+    } catch (error) {
+      closeDescriptor(this.listener);
+      throw error;
+    }
   }
 
   /** A client has got through the handshake and is still there. */

@@ -1,4 +1,6 @@
+import { openSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { EVENTS_PER_WAIT } from '../../src/posix/epoll.ts';
 import { EventLoop, PollEvents } from '../../src/posix/event-loop.ts';
 import { createEventFd, drainEventFd, signalEventFd } from '../../src/posix/eventfd.ts';
 import { closeDescriptor, StreamSocket, socketPair } from '../../src/posix/socket.ts';
@@ -112,6 +114,22 @@ describe('EventLoop, watches', () => {
     expect(events[0]! & PollEvents.hangup).toBe(PollEvents.hangup);
   });
 
+  it('tells each of two watches of one descriptor of what it asked for', () => {
+    const fd = bell();
+    const seen: [string, number][] = [];
+    const reads = loop.watch(fd, PollEvents.in, events => seen.push(['in', events]));
+    const writes = loop.watch(fd, PollEvents.out, events => seen.push(['out', events]));
+    loop.runOnce(-1);
+    expect(seen).toEqual([['out', PollEvents.out]]);
+    writes.stop();
+    signalEventFd(fd);
+    loop.runOnce(-1);
+    expect(seen.slice(1)).toEqual([['in', PollEvents.in]]);
+    reads.stop();
+    loop.runOnce(0);
+    expect(seen).toHaveLength(2);
+  });
+
   it('watches one descriptor twice', () => {
     const fd = bell();
     loop.watch(fd, PollEvents.in, logging('one'));
@@ -133,17 +151,110 @@ describe('EventLoop, watches', () => {
     expect(log).toEqual(['0', '699']);
   });
 
-  it('tells once of a descriptor that was closed under it, then forgets it', () => {
+  it('tells once of a descriptor that is not open, then forgets it', () => {
     const fd = createEventFd();
-    const events: number[] = [];
-    loop.watch(fd, PollEvents.in, seen => events.push(seen));
-    const other = watched('other');
     closeDescriptor(fd);
+    const events: number[] = [];
+    const watch = loop.watch(fd, PollEvents.in, seen => events.push(seen));
+    const other = watched('other');
     loop.runOnce(-1);
     signalEventFd(other);
     loop.runOnce(-1);
+    watch.stop();
     expect(events).toEqual([PollEvents.invalid]);
     expect(log).toEqual(['other']);
+  });
+
+  it('forgets a descriptor that is closed under its watch, without a word', () => {
+    const fd = createEventFd();
+    const watch = loop.watch(fd, PollEvents.in, logging('closed'));
+    signalEventFd(fd);
+    closeDescriptor(fd);
+    loop.runOnce(0);
+    watch.stop();
+    expect(log).toEqual([]);
+  });
+
+  it('tells of it where it learns of it, because the interest changes', () => {
+    const fd = createEventFd();
+    const events: number[] = [];
+    const watch = loop.watch(fd, PollEvents.in, seen => events.push(seen));
+    closeDescriptor(fd);
+    watch.interest = PollEvents.out;
+    loop.runOnce(-1);
+    loop.runOnce(0);
+    expect(events).toEqual([PollEvents.invalid]);
+  });
+
+  it('takes a new descriptor for itself where one with its number was closed under its watch', () => {
+    const fd = createEventFd();
+    const events: number[] = [];
+    loop.watch(fd, PollEvents.in, seen => events.push(seen));
+    closeDescriptor(fd);
+    const next = bell();
+    expect(next).toBe(fd);
+    loop.watch(next, PollEvents.in, logging('new'));
+    signalEventFd(next);
+    loop.runOnce(-1);
+    loop.runOnce(0);
+    expect(events).toEqual([PollEvents.invalid]);
+    expect(log).toEqual(['new', 'new']);
+  });
+
+  it('gets rid of a file that was closed too early and lives on elsewhere', () => {
+    const [one, other] = socketPair();
+    const [carrier, receiver] = socketPair();
+    opened.push(other, carrier, receiver);
+    const watch = loop.watch(one, PollEvents.in, logging('gone'));
+    const sender = new StreamSocket(carrier, 64, 64, 1);
+    opened.splice(opened.indexOf(carrier), 1);
+    // A message in flight keeps the file open.
+    sender.send(0, 1, [one]);
+    const writer = new StreamSocket(other, 64, 64, 0);
+    opened.splice(opened.indexOf(other), 1);
+    writer.send(0, 1);
+    closeDescriptor(one);
+    watch.stop();
+    const bystander = watched('bystander');
+    loop.runOnce(0);
+    expect(log).toEqual([]);
+    // Nothing is ready any more: only an instance that still reports the dead one would return before the time is over.
+    let rounds = 0;
+    loop.waitUntil(() => {
+      rounds++;
+      return false;
+    }, 20);
+    expect(rounds).toBeLessThan(10);
+    signalEventFd(bystander);
+    loop.runOnce(-1);
+    expect(log).toEqual(['bystander']);
+    writer.close();
+    sender.close();
+  });
+
+  it('refuses what cannot be waited for', () => {
+    const file = openSync('/proc/self/exe', 'r');
+    opened.push(file);
+    expect(() => loop.watch(file, PollEvents.in, () => {})).toThrow(expect.objectContaining({ code: 'EPERM' }));
+    expect(() => loop.runOnce(-1)).toThrow(/never end/);
+  });
+
+  it('serves more that is ready at once than one wait brings', () => {
+    const fds = Array.from({ length: 3 * EVENTS_PER_WAIT }, (_, i) => watched(`${i}`));
+    for (const fd of fds) signalEventFd(fd);
+    expect(loop.waitUntil(() => log.length === fds.length, -1)).toBe(true);
+    expect(new Set(log).size).toBe(fds.length);
+  });
+
+  it('starves nobody where more stays ready than one wait brings', () => {
+    const seen = new Set<number>();
+    for (let i = 0; i < 2 * EVENTS_PER_WAIT; i++) {
+      const fd = bell();
+      signalEventFd(fd);
+      loop.watch(fd, PollEvents.in, () => seen.add(fd));
+    }
+    for (let round = 0; round < 3; round++) loop.runOnce(-1);
+    expect(seen.size).toBe(2 * EVENTS_PER_WAIT);
   });
 
   it('is woken by an eventfd', () => {

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createEventFd, drainEventFd, isEventFd, signalEventFd } from '../../src/posix/eventfd.ts';
+import { EFD_CLOEXEC, eventfd } from '../../src/posix/libc.ts';
 import { createMemfd } from '../../src/posix/memfd.ts';
 import { closeDescriptor } from '../../src/posix/socket.ts';
 
@@ -39,6 +40,21 @@ describe('eventfd', () => {
     setCounter(fd, 0x1_ffff_ffffn);
     signalEventFd(fd);
     expect(drainEventFd(fd)).toBe(0x2_0000_0000);
+  });
+
+  it('is not waited for where it is blocking and empty', () => {
+    const fd = keep(eventfd(0, EFD_CLOEXEC));
+    expect(drainEventFd(fd)).toBe(0);
+    signalEventFd(fd);
+    expect(drainEventFd(fd)).toBe(1);
+    expect(drainEventFd(fd)).toBe(0);
+  });
+
+  it('is not waited for where it is blocking and full', () => {
+    const fd = keep(eventfd(0, EFD_CLOEXEC));
+    setCounter(fd, 0xffff_ffff_ffff_fffen);
+    signalEventFd(fd);
+    expect(drainEventFd(fd)).toBe(Number(0xffff_ffff_ffff_fffen));
   });
 
   it('stays as it is when it is full', () => {

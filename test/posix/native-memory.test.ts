@@ -28,6 +28,18 @@ describe('native memory', () => {
     expect(addressSpace() - before).toBeLessThan(1 << 30);
   });
 
+  it('has a small address, so that to pass it allocates nothing, as long as there are any', () => {
+    const small = allocateNative(4096);
+    if (process.arch === 'x64') expect(small.address).toBeLessThan(2 ** 31);
+    const large = [1, 2, 3].map(() => allocateNative(600 << 20));
+    for (const block of large) {
+      block.bytes[block.bytes.length - 1] = 7;
+      expect(block.bytes[block.bytes.length - 1]).toBe(7);
+    }
+    expect(large.some(block => block.address >= 2 ** 31)).toBe(true);
+    for (const block of [small, ...large]) freeNative(block);
+  });
+
   it('is not freed twice', () => {
     const block = allocateNative(4096);
     freeNative(block);
