@@ -4,6 +4,7 @@ import { DescriptionError } from '../machine/description.ts';
 import { addAcpi } from './acpi.ts';
 import { addBoot } from './boot.ts';
 import { addDemo } from './demo.ts';
+import { addDomain } from './domain.ts';
 import { CommandFailure, ExitStatus, UsageError } from './errors.ts';
 import { Interrupted } from './interrupt.ts';
 import { addQemuArgs } from './qemu-args.ts';
@@ -34,6 +35,7 @@ function buildProgram(): Command {
   addBoot(program);
   addQemuArgs(program);
   addAcpi(program);
+  addDomain(program);
   for (const command of program.commands) command.exitOverride();
   return program;
 }

@@ -2,18 +2,22 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { readRegisterBase } from '../../qemu/acpi/dmar.ts';
+import { HostPort } from '../inspector/host-port.ts';
 import { MachineHost } from '../machine/host.ts';
 import type { TraceEvent } from '../trace/trace.ts';
 import { CommandFailure, ExitStatus } from './errors.ts';
 import { eventToJson, formatEvent, isNotable } from './event-printer.ts';
 import { catchInterrupt } from './interrupt.ts';
 import { addMachineOptions, type MachineFlags, machineFromFlags } from './machine-options.ts';
+import { IOMMU_PLACED } from './placement.ts';
 import { DMAR_FILE, MACHINE_FILE } from './serve-directory.ts';
+import { serveRemote } from './serve-remote.ts';
 
 interface ServeFlags extends MachineFlags {
   readonly dir: string;
   readonly json?: boolean;
   readonly verbose?: boolean;
+  readonly listen?: string;
 }
 
 const EXAMPLES = `
@@ -22,6 +26,9 @@ Examples:
     $ viommu serve --dir /tmp/m --iommu vtd --device edu@04.0 --device edu@05.0
   The same behind root ports, with a 32-bit DMA mask and a name for the second:
     $ viommu serve --dir /tmp/m --device edu@01:00.0 --device edu@02:00.0,id=nic,dmaMask=32
+  A dma-iommu, with its operations open to other programs on this machine:
+    $ viommu serve --dir /tmp/m --iommu dma-iommu --listen 0
+    $ viommu domain create --dir /tmp/m
   Then, in another terminal, a QEMU of your own:
     $ qemu-system-x86_64 ... $(viommu qemu-args --dir /tmp/m)
 `;
@@ -31,6 +38,10 @@ export function addServe(program: Command): void {
     .command('serve')
     .description('serve a machine: one vfio-user socket for the IOMMU and one for each endpoint')
     .requiredOption('--dir <directory>', 'where the sockets are made (created if missing)')
+    .option(
+      '--listen <[host:]port>',
+      "open the remote API there ('viommu domain'); 127.0.0.1 unless said otherwise, port 0: any free one",
+    )
     .option('--json', 'print events as JSON lines')
     .option('--verbose', 'print every event, not only faults and clients')
     .addHelpText('after', EXAMPLES);
@@ -44,22 +55,42 @@ async function serve(flags: ServeFlags): Promise<void> {
   const interruption = catchInterrupt();
   const host = await MachineHost.start(description, directory);
   const machineFile = resolve(directory, MACHINE_FILE);
-  writeFileSync(machineFile, `${JSON.stringify(description, undefined, 2)}\n`);
-
-  host.on('event', event => {
-    if (flags.verbose || isNotable(event)) console.log(flags.json ? eventToJson(event) : formatEvent(event));
-    const complaint = event.kind === 'iommu.placed' ? checkPlacement(event, directory) : undefined;
-    if (complaint) console.error(`viommu: ${complaint}`);
-  });
-  if (flags.json) console.log(JSON.stringify({ kind: 'ready', sockets: host.sockets }));
-  else console.log(['ready', ...Object.values(host.sockets).map(path => `  ${path}`)].join('\n'));
-
-  const ending = await Promise.race([interruption.signalled, host.ended]);
-  interruption.stop();
-  rmSync(machineFile, { force: true });
-  if (ending === undefined) throw new CommandFailure('the device thread ended by itself');
-  await host.stop();
+  try {
+    const remote = await openRemote(flags, directory, host);
+    try {
+      writeFileSync(machineFile, `${JSON.stringify(description, undefined, 2)}\n`);
+      host.on('event', event => printEvent(event, flags, directory));
+      sayReady(host, remote?.url, flags);
+      const ending = await Promise.race([interruption.signalled, host.ended]);
+      if (ending === undefined) throw new CommandFailure('the device thread ended by itself');
+    } finally {
+      await remote?.close();
+      rmSync(machineFile, { force: true });
+    }
+  } finally {
+    await host.stop();
+    interruption.stop();
+  }
   process.exitCode = ExitStatus.ok;
+}
+
+async function openRemote(flags: ServeFlags, directory: string, host: MachineHost) {
+  return flags.listen === undefined ? undefined : await serveRemote(flags.listen, directory, new HostPort(host));
+}
+
+function sayReady(host: MachineHost, remote: string | undefined, flags: ServeFlags): void {
+  if (flags.json) {
+    console.log(JSON.stringify({ kind: 'ready', sockets: host.sockets, ...(remote === undefined ? {} : { remote }) }));
+    return;
+  }
+  const places = [...Object.values(host.sockets), ...(remote === undefined ? [] : [remote])];
+  console.log(['ready', ...places.map(place => `  ${place}`)].join('\n'));
+}
+
+function printEvent(event: TraceEvent, flags: ServeFlags, directory: string): void {
+  if (flags.verbose || isNotable(event)) console.log(flags.json ? eventToJson(event) : formatEvent(event));
+  const complaint = event.kind === IOMMU_PLACED ? checkPlacement(event, directory) : undefined;
+  if (complaint) console.error(`viommu: ${complaint}`);
 }
 
 /** Where the guest's firmware put the unit must be where the DMAR table made by `qemu-args` says it is. */

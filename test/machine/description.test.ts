@@ -33,7 +33,7 @@ describe('describeMachine', () => {
   it('numbers endpoints by kind', () => {
     const machine = describeMachine('vtd', ['edu@04.0', 'edu@05.0']);
     expect(machine.endpoints.map(one => one.id)).toEqual(['edu0', 'edu1']);
-    expect(machine.iommu).toEqual({ kind: 'vtd', cachingMode: false });
+    expect(machine.iommu).toEqual({ kind: 'vtd', cachingMode: false, compat: 'extended' });
   });
 
   it('keeps ids that are given', () => {
@@ -53,7 +53,7 @@ describe('describeMachine', () => {
   });
 
   it('refuses an IOMMU that does not exist', () => {
-    expect(() => describeMachine('smmu', [])).toThrow(/one of vtd, none/);
+    expect(() => describeMachine('smmu', [])).toThrow(/one of vtd, dma-iommu, none/);
   });
 });
 
@@ -70,7 +70,7 @@ describe('checkDescription', () => {
   });
 
   it('reads back what it wrote', () => {
-    const machine = describeMachine('vtd', ['edu@04.0,dmaMask=32', 'edu@05.0,id=b'], true);
+    const machine = describeMachine('vtd', ['edu@04.0,dmaMask=32', 'edu@05.0,id=b'], { cachingMode: true });
     expect(checkDescription(JSON.parse(JSON.stringify(machine)))).toEqual(machine);
   });
 
@@ -80,6 +80,9 @@ describe('checkDescription', () => {
     [{ endpoints: 'edu' }],
     [{ iommu: 7 }],
     [{ iommu: { kind: 'vtd', cachingMode: 'yes' } }],
+    [{ iommu: { kind: 'vtd', compat: 'windows' } }],
+    [{ iommu: { kind: 'dma-iommu', cachingMode: true } }],
+    [{ iommu: { kind: 'dma-iommu', compat: 'linux' } }],
     [{ endpoints: [{ kind: 'edu' }] }],
     [{ endpoints: [{ kind: 'edu', requesterId: -1 }] }],
     [{ endpoints: [{ kind: 'edu', requesterId: 0x10000 }] }],

@@ -1,0 +1,107 @@
+/** How a command reaches a running server, and shows what it answers. */
+
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { type Command, Option } from 'commander';
+import type { Named } from '../inspector/protocol.ts';
+import { RemoteError } from '../inspector/protocol.ts';
+import { ConnectionError, RemoteMachine } from '../inspector/remote-client.ts';
+import { REMOTE_FILE, type RemoteAddress, readRemoteFile } from '../inspector/remote-file.ts';
+import type { Answer } from '../iommu/dma-iommu/operations.ts';
+import { CommandFailure, ExitStatus, UsageError } from './errors.ts';
+
+export interface RemoteFlags {
+  readonly dir?: string;
+  readonly connect?: string;
+  readonly tokenFile?: string;
+  readonly machine?: string;
+  readonly json?: boolean;
+}
+
+/** Where a command's output goes; tests have their own. */
+export interface Terminal {
+  print(line: string): void;
+  /** The command did what it was asked, and the answer is no. */
+  fail(): void;
+}
+
+export const processTerminal: Terminal = {
+  print: line => console.log(line),
+  fail: () => {
+    process.exitCode = ExitStatus.failed;
+  },
+};
+
+export function addRemoteOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option('--dir <directory>', "the directory of 'viommu serve --listen', where the address is").env(
+        'VIOMMU_DIR',
+      ),
+    )
+    .option('--connect <url>', 'the address instead, e.g. ws://127.0.0.1:8123')
+    .option('--token-file <file>', 'a file with the token that the server wants')
+    .option('--machine <name>', 'which machine of the server, where it has several')
+    .option('--json', 'print JSON; 64-bit numbers as hexadecimal text');
+}
+
+/** Connects, does it, and disconnects. What went wrong on the way becomes a message for the user. */
+export async function withMachine<T>(flags: RemoteFlags, use: (machine: RemoteMachine) => Promise<T>): Promise<T> {
+  const { url, token } = addressFrom(flags);
+  try {
+    const machine = await RemoteMachine.connect(url, { token, machine: flags.machine });
+    try {
+      return await use(machine);
+    } finally {
+      await machine.close();
+    }
+  } catch (error) {
+    if (error instanceof RemoteError || error instanceof ConnectionError) throw new CommandFailure(error.message);
+    throw error;
+  }
+}
+
+function addressFrom(flags: RemoteFlags): RemoteAddress {
+  const token = flags.tokenFile === undefined ? undefined : readToken(flags.tokenFile);
+  // An address that was given beats a directory that may come from the environment.
+  if (flags.connect !== undefined) return { url: flags.connect, token };
+  if (flags.dir === undefined) {
+    throw new UsageError("say which server: --dir DIR of 'viommu serve --listen', or --connect ws://HOST:PORT");
+  }
+  const address = readRemoteFile(resolve(flags.dir));
+  if (!address) {
+    throw new UsageError(
+      `there is no ${REMOTE_FILE} in ${flags.dir}: start 'viommu serve --dir ${flags.dir} --listen 0' first`,
+    );
+  }
+  return token === undefined ? address : { ...address, token };
+}
+
+function readToken(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').trim();
+  } catch (error) {
+    throw new UsageError(`cannot read ${path}: ${(error as Error).message}`);
+  }
+}
+
+/** The status' name first, then one line for each output. Not a success: exit status 1. */
+export function showAnswer(terminal: Terminal, flags: RemoteFlags, answer: Named<Answer>): void {
+  if (flags.json) terminal.print(toJson(answer));
+  else {
+    const { status: _, statusName, ...outputs } = answer;
+    terminal.print(statusName);
+    for (const [name, value] of Object.entries(outputs)) terminal.print(`  ${name} ${formatValue(value)}`);
+  }
+  if (answer.status !== 0) terminal.fail();
+}
+
+/** JSON has no 64-bit integers: they become hexadecimal text. */
+export function toJson(value: unknown, indent?: number): string {
+  return JSON.stringify(value, (_name, one) => (typeof one === 'bigint' ? formatValue(one) : one), indent);
+}
+
+export function formatValue(value: unknown): string {
+  if (typeof value === 'bigint') return `0x${value.toString(16)}`;
+  return typeof value === 'object' ? toJson(value) : String(value);
+}

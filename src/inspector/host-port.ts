@@ -1,0 +1,29 @@
+/** A machine on its device thread, as the remote API sees it. */
+import type { MachineHost } from '../machine/host.ts';
+import type { MachineEvent, RemoteCommand } from '../machine/operations-command.ts';
+import type { MachineEvents, MachinePort } from './machine-port.ts';
+
+export class HostPort implements MachinePort {
+  readonly events: MachineEvents = {
+    on: (_event, listener: (event: MachineEvent) => void) => this.host.on('event', listener).on('callback', listener),
+    off: (_event, listener: (event: MachineEvent) => void) =>
+      this.host.off('event', listener).off('callback', listener),
+  };
+
+  constructor(private readonly host: MachineHost) {}
+
+  operate: MachinePort['operate'] = (operation, args) =>
+    this.ask({ name: 'operate', operation, args } as RemoteCommand);
+
+  probe: MachinePort['probe'] = args => this.ask({ name: 'probe', args });
+
+  getInterface: MachinePort['getInterface'] = args => this.ask({ name: 'interface', args });
+
+  snapshot: MachinePort['snapshot'] = () => this.ask({ name: 'snapshot' });
+
+  statistics: MachinePort['statistics'] = () => this.host.statistics();
+
+  private async ask<T>(command: RemoteCommand): Promise<T> {
+    return (await this.host.ask(command)) as T;
+  }
+}

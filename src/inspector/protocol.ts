@@ -1,0 +1,94 @@
+/**
+ * What a client and the server say to each other, each message one binary WebSocket frame with one MessagePack object.
+ * docs/remote-api.md tells it for those who write clients.
+ */
+
+import { NtStatus, ntStatusName } from '../iommu/dma-iommu/ntstatus.ts';
+import type { Answer } from '../iommu/dma-iommu/operations.ts';
+
+/** The WebSocket subprotocol; a change that older clients would not understand gets another number. */
+export const SUBPROTOCOL = 'viommu.v1';
+/** A second subprotocol offered with it may carry the token, for clients that cannot set headers (pages). */
+export const TOKEN_SUBPROTOCOL_PREFIX = 'viommu.token.';
+
+export const ErrorCode = {
+  /** Not one MessagePack object within the limits, or without a usable id or operation. */
+  malformed: 'malformed',
+  unknownOperation: 'unknown-operation',
+  unknownMachine: 'unknown-machine',
+  /** The arguments have a wrong type, or are too long. */
+  badArguments: 'bad-arguments',
+  /** A limit of the server. */
+  limit: 'limit',
+  /** The machine could not be asked: it ended, or has nothing that could answer. */
+  failed: 'failed',
+} as const;
+export type ErrorCode = (typeof ErrorCode)[keyof typeof ErrorCode];
+
+export interface RemoteRequest {
+  /** Chosen by the client, given back with the answer. */
+  readonly id: number;
+  /** May be missing where the server has one machine only. */
+  readonly machine?: string | undefined;
+  /** An operation of the interface, or one of `ServiceName`. */
+  readonly operation: string;
+  readonly args?: unknown;
+}
+
+/** What the server does besides the operations of the interface. */
+export const serviceNames = [
+  'machines',
+  'interface',
+  'probe',
+  'statistics',
+  'snapshot',
+  'subscribe',
+  'unsubscribe',
+] as const;
+export type ServiceName = (typeof serviceNames)[number];
+
+/** An answer with the status' name, as it is sent. */
+export type Named<T extends Answer> = T & { readonly statusName: string };
+
+export interface RemoteFailure {
+  /** null: it could not be read from the request. */
+  readonly id: number | null;
+  readonly error: { readonly code: ErrorCode; readonly message: string };
+}
+
+/** Sent when the client reads again after events were dropped, so that it knows even if nothing else happens. */
+export const DROPPED_EVENT = 'subscription.dropped';
+
+export interface RemoteEvent {
+  /** The kind: that of a trace event, of a callback, or `DROPPED_EVENT`. */
+  readonly event: string;
+  readonly subscription: number;
+  /** What the subscriber gave with its subscription. */
+  readonly context?: unknown;
+  readonly machine: string;
+  readonly source: string;
+  readonly detail: Readonly<Record<string, unknown>>;
+  /** Events that this subscription lost so far, because the client did not read fast enough. */
+  readonly dropped: number;
+}
+
+export function named<T extends Answer>(answer: T): Named<T> {
+  return { ...answer, statusName: ntStatusName(answer.status) };
+}
+
+/** A service that did what it was asked. */
+export function success<T extends object>(outputs: T): Named<T & Answer> {
+  return named({ ...outputs, status: NtStatus.SUCCESS });
+}
+
+/** A request that got no answer but an error. */
+export class RemoteError extends Error {
+  override readonly name = 'RemoteError';
+
+  constructor(
+    readonly code: ErrorCode,
+    message: string,
+  ) {
+    super(message);
+  }
+}

@@ -1,0 +1,176 @@
+/** One client of the remote API: its requests under way, its subscriptions, and what waits to be read by it. */
+import type { WebSocket } from 'ws';
+import type { MachineEvent } from '../machine/operations-command.ts';
+import { decodeMessage, encodeMessage } from './codec.ts';
+import { MAX_ANSWER_BYTES, type RemoteLimits, requestLimits } from './limits.ts';
+import { ErrorCode, RemoteError, type RemoteFailure, type RemoteRequest } from './protocol.ts';
+import { answerRequest, checkRequest, type Machines, requestId, type Subscriber } from './requests.ts';
+import { Subscription, type SubscriptionCounts, type SubscriptionRequest } from './subscriptions.ts';
+
+/** Sums over all clients since the server started. */
+export interface RemoteCounters {
+  requests: number;
+  failures: number;
+  events: number;
+  droppedEvents: number;
+}
+
+export interface ConnectionOptions {
+  readonly socket: WebSocket;
+  readonly machines: Machines;
+  readonly limits: RemoteLimits;
+  readonly counters: RemoteCounters;
+  /** Told of errors that are nobody's fault but ours. */
+  readonly onInternalError: (error: unknown) => void;
+}
+
+export class RemoteConnection implements Subscriber {
+  private readonly subscriptions = new Map<number, Subscription>();
+  private nextSubscription = 1;
+  private inFlight = 0;
+  /** Messages that arrived after the socket was paused: what had been received already is still given out. */
+  private readonly postponed: Uint8Array[] = [];
+  private responded = true;
+
+  constructor(private readonly options: ConnectionOptions) {
+    const { socket } = options;
+    socket.on('message', (data, isBinary) => {
+      if (isBinary) this.postponed.push(data as Buffer);
+      else this.send(failure(null, new RemoteError(ErrorCode.malformed, 'messages are binary frames')));
+      this.proceed();
+    });
+    socket.on('pong', () => {
+      this.responded = true;
+    });
+    socket.once('close', () => {
+      this.subscriptions.clear();
+      this.postponed.length = 0;
+    });
+  }
+
+  subscribe(request: SubscriptionRequest): number {
+    if (this.subscriptions.size >= this.options.limits.subscriptions) {
+      throw new RemoteError(
+        ErrorCode.limit,
+        `at most ${this.options.limits.subscriptions} subscriptions of one client`,
+      );
+    }
+    const id = this.nextSubscription++;
+    this.subscriptions.set(id, new Subscription(id, request));
+    return id;
+  }
+
+  unsubscribe(id: number): SubscriptionCounts | undefined {
+    const counts = this.subscriptions.get(id)?.counts();
+    this.subscriptions.delete(id);
+    return counts;
+  }
+
+  hear(machine: string, event: MachineEvent): void {
+    for (const subscription of this.subscriptions.values()) {
+      if (!subscription.wants(machine, event.kind)) continue;
+      if (this.options.socket.bufferedAmount > this.options.limits.eventBytesWaiting) {
+        subscription.dropped++;
+        this.options.counters.droppedEvents++;
+      } else {
+        this.tell(subscription, event);
+      }
+    }
+  }
+
+  /** Pings, or drops a client that did not answer the last one. */
+  keepAlive(): void {
+    const { socket } = this.options;
+    // While we do not read, we cannot hear it either.
+    if (socket.isPaused) this.responded = true;
+    else if (!this.responded) socket.terminate();
+    else if (socket.readyState === socket.OPEN) {
+      this.responded = false;
+      socket.ping();
+    }
+  }
+
+  /** Begins what may begin, and reads on or not. */
+  private proceed(): void {
+    const { socket, limits } = this.options;
+    const busy = () => this.inFlight >= limits.requestsInFlight || socket.bufferedAmount > limits.answerBytesWaiting;
+    while (this.postponed.length > 0 && !busy()) this.begin(this.postponed.shift()!);
+    if (this.postponed.length > 0 || busy()) socket.pause();
+    else if (socket.isPaused) socket.resume();
+  }
+
+  private begin(bytes: Uint8Array): void {
+    this.options.counters.requests++;
+    const decoded = decodeMessage(bytes, requestLimits);
+    if (decoded.error !== undefined) {
+      this.fail(null, new RemoteError(ErrorCode.malformed, `this is no message: ${decoded.error}`));
+      return;
+    }
+    let request: RemoteRequest;
+    try {
+      request = checkRequest(decoded.message);
+    } catch (error) {
+      this.fail(requestId(decoded.message), error);
+      return;
+    }
+    this.inFlight++;
+    const { id } = request;
+    answerRequest(request, this.options.machines, this)
+      .then(answer => this.send({ ...answer, id }))
+      .catch(error => this.fail(id, error))
+      .finally(() => {
+        this.inFlight--;
+        this.proceed();
+      });
+  }
+
+  private fail(id: number | null, error: unknown): void {
+    this.options.counters.failures++;
+    if (error instanceof RemoteError) {
+      this.send(failure(id, error));
+      return;
+    }
+    this.options.onInternalError(error);
+    this.send(failure(id, new RemoteError(ErrorCode.failed, `internal error: ${String(error)}`)));
+  }
+
+  /** An event that cannot be sent must not hurt whoever caused it. */
+  private tell(subscription: Subscription, event: MachineEvent): void {
+    try {
+      this.send(subscription.eventFor(event));
+      this.options.counters.events++;
+    } catch (error) {
+      subscription.dropped++;
+      this.options.counters.droppedEvents++;
+      this.options.onInternalError(error);
+    }
+  }
+
+  private send(message: object): void {
+    const { socket } = this.options;
+    if (socket.readyState !== socket.OPEN) return;
+    const bytes = encodeMessage(message);
+    if (bytes.length > MAX_ANSWER_BYTES) {
+      throw new RemoteError(ErrorCode.limit, `the answer is longer than ${MAX_ANSWER_BYTES} bytes`);
+    }
+    socket.send(bytes, error => {
+      // An error here is the end of the socket, which its own events tell.
+      if (!error) this.afterSending();
+    });
+  }
+
+  private afterSending(): void {
+    const { socket, limits } = this.options;
+    if (socket.bufferedAmount <= limits.eventBytesWaiting) {
+      for (const subscription of this.subscriptions.values()) {
+        const loss = subscription.takeLoss();
+        if (loss) this.send(loss);
+      }
+    }
+    if (socket.isPaused) this.proceed();
+  }
+}
+
+function failure(id: number | null, { code, message }: RemoteError): RemoteFailure {
+  return { id, error: { code, message } };
+}

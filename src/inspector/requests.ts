@@ -1,0 +1,156 @@
+/** Answers requests: finds the machine, checks the arguments, asks, and names the status. */
+import type { Answer, OperationName } from '../iommu/dma-iommu/operations.ts';
+import {
+  ArgumentError,
+  type Check,
+  checked,
+  count,
+  list,
+  optional,
+  record,
+  text,
+  uint32,
+} from '../machine/argument-checks.ts';
+import {
+  checkArguments,
+  checkInterfaceArguments,
+  checkProbeArguments,
+  isOperationName,
+} from '../machine/operations-command.ts';
+import { MAX_KIND_CHARACTERS, MAX_KINDS, MAX_MACHINE_CHARACTERS, MAX_QUOTED_CHARACTERS } from './limits.ts';
+import type { MachinePort } from './machine-port.ts';
+import {
+  ErrorCode,
+  type Named,
+  named,
+  RemoteError,
+  type RemoteRequest,
+  type ServiceName,
+  serviceNames,
+  success,
+} from './protocol.ts';
+import type { SubscriptionCounts, SubscriptionRequest } from './subscriptions.ts';
+
+/** The client's own state, as far as requests change it. */
+export interface Subscriber {
+  /** Throws a `RemoteError` where there are too many. */
+  subscribe(request: SubscriptionRequest): number;
+  /** undefined: no such subscription. */
+  unsubscribe(id: number): SubscriptionCounts | undefined;
+}
+
+export type Machines = ReadonlyMap<string, MachinePort>;
+
+const anything: Check<unknown> = value => value;
+const request = record<RemoteRequest>({
+  id: count,
+  machine: optional(text(MAX_MACHINE_CHARACTERS)),
+  operation: text(MAX_QUOTED_CHARACTERS),
+  args: anything,
+});
+const noArguments = optional(record<object>({}));
+const kind = text(MAX_KIND_CHARACTERS);
+/** A context is given back as it came, so that nothing but text and numbers can be behind it. */
+const context: Check<string | number> = (value, where) =>
+  typeof value === 'number' ? value : text(MAX_QUOTED_CHARACTERS)(value, where);
+const subscription = record<{ kinds: string[]; context?: unknown }>({
+  kinds: list(kind, MAX_KINDS),
+  context: optional(context),
+});
+const subscriptionId = record<{ subscription: number }>({ subscription: uint32 });
+
+/** Throws a `RemoteError`. */
+export function checkRequest(message: unknown): RemoteRequest {
+  return accept(checked(request, message, 'request'), ErrorCode.malformed);
+}
+
+/** The id of a request that is otherwise wrong, so that its client can tell which one it was. */
+export function requestId(message: Readonly<Record<string, unknown>>): number | null {
+  const id = checked(count, message.id, 'id');
+  return typeof id === 'number' ? id : null;
+}
+
+/** Rejects with a `RemoteError`. */
+export async function answerRequest(
+  request: RemoteRequest,
+  machines: Machines,
+  subscriber: Subscriber,
+): Promise<Named<Answer>> {
+  const { operation, args } = request;
+  if (isOperationName(operation)) return await operate(findMachine(request, machines).port, operation, args);
+  if (isServiceName(operation)) return await services[operation](request, machines, subscriber);
+  throw new RemoteError(ErrorCode.unknownOperation, `there is no operation '${operation}'`);
+}
+
+async function operate(port: MachinePort, operation: OperationName, args: unknown): Promise<Named<Answer>> {
+  const typed = accept(checkArguments(operation, args ?? {}));
+  return named(await ask(port.operate(operation, typed)));
+}
+
+type Service = (request: RemoteRequest, machines: Machines, subscriber: Subscriber) => Promise<Named<Answer>>;
+
+const services: Readonly<Record<ServiceName, Service>> = {
+  async machines({ args }, machines) {
+    accept(checked(noArguments, args, 'args'));
+    return success({ machines: [...machines.keys()] });
+  },
+  async interface(request, machines) {
+    const args = accept(checkInterfaceArguments(request.args));
+    return named(await ask(findMachine(request, machines).port.getInterface(args)));
+  },
+  async probe(request, machines) {
+    const args = accept(checkProbeArguments(request.args));
+    return success({ probe: await ask(findMachine(request, machines).port.probe(args)) });
+  },
+  async statistics(request, machines) {
+    accept(checked(noArguments, request.args, 'args'));
+    return success({ statistics: await ask(findMachine(request, machines).port.statistics()) });
+  },
+  async snapshot(request, machines) {
+    accept(checked(noArguments, request.args, 'args'));
+    return success({ snapshot: await ask(findMachine(request, machines).port.snapshot()) });
+  },
+  async subscribe(request, machines, subscriber) {
+    const { kinds, context } = accept(checked(subscription, request.args, 'args'));
+    const machine = findMachine(request, machines).name;
+    return success({ subscription: subscriber.subscribe({ machine, kinds, context }) });
+  },
+  async unsubscribe({ args }, _machines, subscriber) {
+    const id = accept(checked(subscriptionId, args, 'args')).subscription;
+    const counts = subscriber.unsubscribe(id);
+    if (!counts) throw new RemoteError(ErrorCode.badArguments, `there is no subscription ${id}`);
+    return success(counts);
+  },
+};
+
+function isServiceName(name: string): name is ServiceName {
+  return (serviceNames as readonly string[]).includes(name);
+}
+
+function findMachine({ machine }: RemoteRequest, machines: Machines): { name: string; port: MachinePort } {
+  const [first, second] = machines;
+  if (machine === undefined && second !== undefined) {
+    throw new RemoteError(
+      ErrorCode.unknownMachine,
+      `say which machine is meant: one of ${[...machines.keys()].join(', ')}`,
+    );
+  }
+  const name = machine ?? first?.[0] ?? '';
+  const port = machines.get(name);
+  if (!port) throw new RemoteError(ErrorCode.unknownMachine, `there is no machine '${name}'`);
+  return { name, port };
+}
+
+/** What the machine could not answer is told to the client as it is. */
+async function ask<T>(promise: Promise<T>): Promise<T> {
+  try {
+    return await promise;
+  } catch (error) {
+    throw new RemoteError(ErrorCode.failed, error instanceof Error ? error.message : String(error));
+  }
+}
+
+function accept<T>(value: T | ArgumentError, code: ErrorCode = ErrorCode.badArguments): T {
+  if (value instanceof ArgumentError) throw new RemoteError(code, value.message);
+  return value;
+}

@@ -1,0 +1,26 @@
+/** A real unit as the remote API sees one on a device thread: every command and answer is cloned on its way. */
+import { EventEmitter } from 'node:events';
+import type { MachinePort } from '../../src/inspector/machine-port.ts';
+import type { MachineEvent, RemoteCommand } from '../../src/machine/operations-command.ts';
+import { RemoteCommands } from '../../src/machine/remote-commands.ts';
+import type { Rig } from '../iommu/dma-iommu/support.ts';
+
+export class RigPort implements MachinePort {
+  readonly events = new EventEmitter<{ event: [MachineEvent] }>();
+  private readonly commands: RemoteCommands;
+
+  constructor(private readonly rig: Rig) {
+    this.commands = new RemoteCommands(rig.unit, 'iommu', event => this.events.emit('event', structuredClone(event)));
+  }
+
+  operate: MachinePort['operate'] = (operation, args) =>
+    this.ask({ name: 'operate', operation, args } as RemoteCommand);
+  probe: MachinePort['probe'] = args => this.ask({ name: 'probe', args });
+  getInterface: MachinePort['getInterface'] = args => this.ask({ name: 'interface', args });
+  snapshot: MachinePort['snapshot'] = () => this.ask({ name: 'snapshot' });
+  statistics: MachinePort['statistics'] = async () => structuredClone(this.rig.unit.statistics);
+
+  private async ask<T>(command: RemoteCommand): Promise<T> {
+    return structuredClone(this.commands.answer(structuredClone(command))) as T;
+  }
+}
