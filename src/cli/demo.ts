@@ -24,13 +24,15 @@ interface DemoFlags extends GuestFlags {
   readonly verbose?: boolean;
 }
 
+const DEMO_IOMMUS = ['vtd', 'dma-iommu'] as const;
+type DemoIommu = (typeof DEMO_IOMMUS)[number];
 const DEVICES = ['edu0', 'edu1'];
+/** The program for dma-iommu also uses addresses and physical memory beyond the reach of the documented 28 bits. */
+const DEVICE_OPTIONS: Readonly<Record<DemoIommu, string>> = { vtd: '', 'dma-iommu': ',dmaMask=64' };
 /** The kernel's start under TCG takes seconds; this is for machines ten times slower. */
 const READY_TIMEOUT_MS = 180_000;
 const CASES_TIMEOUT_MS = 180_000;
 const APPEND = 'console=ttyS0 quiet';
-const DEMO_IOMMUS = ['vtd', 'dma-iommu'] as const;
-type DemoIommu = (typeof DEMO_IOMMUS)[number];
 /** The guest's program for each. */
 const PROGRAMS: Readonly<Record<DemoIommu, string>> = { vtd: 'dma-demo', 'dma-iommu': 'dma-iommu-demo' };
 
@@ -96,7 +98,9 @@ interface DemoRun {
 
 async function prepareAndStart(flags: DemoFlags): Promise<DemoRun> {
   const topology = describeTopology(flags.topology, DEVICES);
-  const devices = topology.endpoints.map(({ requesterId }) => `edu@${formatRequesterId(requesterId)}`);
+  const devices = topology.endpoints.map(
+    ({ requesterId }) => `edu@${formatRequesterId(requesterId)}${DEVICE_OPTIONS[flags.iommu]}`,
+  );
   const description = describeMachine(flags.iommu, devices);
   const installation = await provisionQemu({ progress: printProgress, ...(flags.qemu ? { path: flags.qemu } : {}) });
   const boot = await stockGuest(commandLine(flags));

@@ -9,7 +9,7 @@ export async function stockGuest(append: string): Promise<Boot> {
   const initrd = await buildInitramfs({
     kernel: packages,
     busybox: packages.busybox,
-    programs: ['dma-demo'],
+    programs: ['dma-demo', 'dma-iommu-demo'],
     progress: printProgress,
   });
   return { kind: 'kernel', kernel: packages.vmlinuz, initrd, append };

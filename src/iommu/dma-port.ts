@@ -4,7 +4,7 @@
  */
 import type { GuestMemory } from '../memory/guest-memory.ts';
 import { type DmaPort, DmaStatus } from '../pci/ports.ts';
-import { Translation, type Translator } from './translator.ts';
+import { isRunTranslator, PageByPage, type RunTranslator, Translation, type Translator } from './translator.ts';
 
 /** What the function's configuration space and its connection say about DMA now. */
 export interface DmaGate {
@@ -38,14 +38,15 @@ export const TRANSFER_BYTES_MAX = 0x7fffffff;
 export class TranslatedDmaPort implements DmaPort {
   readonly counters = new DmaCounters();
 
-  private readonly translator: Translator;
+  private readonly translator: RunTranslator;
   private readonly memory: GuestMemory;
   private readonly requesterId: number;
   private readonly gate: DmaGate;
   private readonly translation = new Translation();
 
   constructor(options: DmaPortOptions) {
-    this.translator = options.translator;
+    const { translator } = options;
+    this.translator = isRunTranslator(translator) ? translator : new PageByPage(translator);
     this.memory = options.memory;
     this.requesterId = options.requesterId;
     this.gate = options.gate;
@@ -78,53 +79,66 @@ export class TranslatedDmaPort implements DmaPort {
     if (at < 0 || length < 0 || at + length > buffer.length || length > TRANSFER_BYTES_MAX) {
       throw new RangeError(`a transfer of ${length} bytes at ${at} does not fit a buffer of ${buffer.length}`);
     }
-    const { translator, translation, requesterId, gate } = this;
+    const { translation, gate } = this;
     const generation = gate.generation;
     if (!gate.busMaster) return DmaStatus.notBusMaster;
+    if (length === 0) return DmaStatus.ok;
+    // Numbers stand for `Access` here and below, because the compiler cannot fold what other modules export.
+    const translated = this.translator.translateRun(this.requesterId, high, low, writing ? 2 : 1, length, translation);
+    // Memory that is reached by messages takes its time, that of the tables included.
+    if (gate.generation !== generation || !gate.busMaster) return this.closedStatus(generation);
+    if (!translated) return DmaStatus.fault;
+    if (translation.bytes < length) return this.transferRuns(writing, high, low, buffer, at, length, generation);
+    return this.copy(writing, translation.frame, low & 0xfff, buffer, at, length, generation);
+  }
 
-    // On this path numbers stand for `Access`, page and piece sizes, because the compiler cannot fold what modules export, and
-    // `| 0` marks int32. A 1 GiB page and a run of less than 1 GiB still fit together.
+  /** A transfer whose first bytes are translated, but not all: run by run, where a run is physically contiguous. */
+  private transferRuns(
+    writing: boolean,
+    high: number,
+    low: number,
+    buffer: Uint8Array,
+    at: number,
+    length: number,
+    generation: number,
+  ): DmaStatus {
+    const { translator, translation, requesterId, gate } = this;
     const access = writing ? 2 : 1;
-    const pieceMax = 1 << 30;
+    // `| 0` tells the compiler that a number is an int32.
     let iovaHigh = high | 0;
     let iovaLow = low | 0;
-    // A run: physically contiguous bytes that are translated but not yet copied.
-    let runFrame = 0;
-    let runOffset = 0;
+    // Translated but not yet copied.
+    let runFrame = translation.frame | 0;
+    let runOffset = iovaLow & 0xfff;
     let run = 0;
+    let piece = translation.bytes | 0;
     let left = length | 0;
-    // One place that translates and one that copies: more, and the compiler no longer inlines either.
+    // Where the page before did not follow the one before that, the next is not likely to either: then single pages are asked for.
+    let follows = true;
     for (;;) {
-      let frame = 0;
-      let piece = 0;
-      if (left !== 0) {
-        const translated = translator.translate(requesterId, iovaHigh, iovaLow, access, translation);
-        // Memory that is reached by messages takes its time, that of the tables included.
-        if (gate.generation !== generation || !gate.busMaster) return this.closedStatus(generation);
-        if (translated) {
-          frame = translation.frame | 0;
-          const size = translation.shift < 30 ? 1 << translation.shift : pieceMax;
-          piece = Math.min(left, size - (iovaLow & (size - 1))) | 0;
-        }
-      }
-      // A run that goes on ends at a page's end, so that its next byte is the next frame's first.
-      const follows = piece !== 0 && run !== 0 && frame === runFrame + ((runOffset + run) >>> 12) && run < pieceMax;
-      if (!follows) {
-        if (run !== 0) {
-          const status = this.copy(writing, runFrame, runOffset, buffer, at + length - left - run, run, generation);
-          if (status !== 0) return status;
-        }
-        // On a fault the pages before are done, as if they had been sent one by one.
-        if (piece === 0) return left === 0 ? 0 : DmaStatus.fault;
-        runFrame = frame;
-        runOffset = iovaLow & 0xfff;
-        run = 0;
-      }
       run = (run + piece) | 0;
       left = (left - piece) | 0;
       iovaLow = (iovaLow + piece) | 0;
-      // A piece ends at 2^32 or before it, because no page lies across it.
+      // A piece ends at 2^32 or before it: no page lies across it.
       if (iovaLow === 0) iovaHigh = (iovaHigh + 1) | 0;
+
+      piece = 0;
+      if (left !== 0) {
+        const ask = follows || left < 4096 ? left : 4096 - (iovaLow & 0xfff);
+        const translated = translator.translateRun(requesterId, iovaHigh, iovaLow, access, ask, translation);
+        if (gate.generation !== generation || !gate.busMaster) return this.closedStatus(generation);
+        if (translated) piece = translation.bytes | 0;
+        // A run that goes on ends at a page's end, so that its next byte is the next frame's first.
+        follows = translated && translation.frame === runFrame + (((runOffset + run) | 0) >>> 12);
+        if (follows) continue;
+      }
+      const status = this.copy(writing, runFrame, runOffset, buffer, at + length - left - run, run, generation);
+      if (status !== 0) return status;
+      // On a fault the pages before are done, as if they had been sent one by one.
+      if (piece === 0) return left === 0 ? DmaStatus.ok : DmaStatus.fault;
+      runFrame = translation.frame | 0;
+      runOffset = iovaLow & 0xfff;
+      run = 0;
     }
   }
 

@@ -10,13 +10,16 @@ function pageShifts(format: PageTableFormat): number[] {
   );
 }
 
+/** In place of an entry's `Access` bits: the page was found not present. */
+export const NOT_PRESENT = 4;
+
 export class Iotlb {
   readonly cache: TranslationCache;
   /** After a hit: the 4 KiB page frame that holds the address asked for, also within a large page. */
   frame = 0;
   /** After a hit: log2 of the mapping's bytes. */
   shift = 0;
-  /** After a hit: `Access` bits; 0 says that the page was found not present. */
+  /** After a hit: `Access` bits, or `NOT_PRESENT`. */
   permissions = 0;
 
   private readonly shifts: Int32Array;
@@ -30,19 +33,37 @@ export class Iotlb {
 
   /** Looks the address up; on a hit fills the result fields. A smaller page is found before a larger one around it. */
   lookup(domain: number, high: number, low: number): boolean {
+    const { cache } = this;
+    const entry = this.find(domain, high, low);
+    this.hit = entry;
+    if (entry < 0) return false;
+    this.shift = cache.shiftOf(entry);
+    this.frame = this.frameAt(entry, high, low);
+    this.permissions = cache.permissionsOf(entry);
+    return true;
+  }
+
+  /** What `lookup` finds, as an entry of `cache`, or -1. */
+  find(domain: number, high: number, low: number): number {
+    const entry = this.cache.findSmallest(domain, high, low);
+    return entry >= 0 ? entry : this.findLarger(domain, high, low);
+  }
+
+  private findLarger(domain: number, high: number, low: number): number {
     const { cache, shifts } = this;
-    for (let i = 0; i < shifts.length; i++) {
+    for (let i = 1; i < shifts.length; i++) {
       const shift = shifts[i]!;
       if (cache.live[shift] === 0) continue;
       const entry = cache.find(domain, high, low, shift);
-      if (entry < 0) continue;
-      this.hit = entry;
-      this.frame = cache.frameOf(entry) | (((low >>> 12) | (high << 20)) & ((1 << (shift - 12)) - 1));
-      this.shift = shift;
-      this.permissions = cache.permissionsOf(entry);
-      return true;
+      if (entry >= 0) return entry;
     }
-    return false;
+    return -1;
+  }
+
+  /** The 4 KiB page frame of an address within the page of an entry. */
+  frameAt(entry: number, high: number, low: number): number {
+    const { cache } = this;
+    return cache.frameOf(entry) | (((low >>> 12) | (high << 20)) & ((1 << (cache.shiftOf(entry) - 12)) - 1));
   }
 
   /** Drops the entry that the last look-up found; nothing may have changed the cache since. */

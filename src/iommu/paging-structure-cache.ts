@@ -49,6 +49,20 @@ export class PagingStructureCache {
     return false;
   }
 
+  /** As `lookup`, but changes nothing: an entry that lacks permissions is passed over. */
+  peek(domain: number, high: number, low: number, levels: number, needed: number): boolean {
+    const { cache } = this;
+    for (let level = 1; level < levels; level++) {
+      const entry = cache.find(domain, high, low, this.prefixShift(level));
+      if (entry < 0 || (cache.permissionsOf(entry) & needed) !== needed) continue;
+      this.level = level;
+      this.frame = cache.frameOf(entry);
+      this.permissions = cache.permissionsOf(entry);
+      return true;
+    }
+    return false;
+  }
+
   /** Remembers every table that the walk just done went down to. */
   fill(domain: number, high: number, low: number, walker: Walker): void {
     for (let level = walker.level; level < walker.startLevel; level++) {

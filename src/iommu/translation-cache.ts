@@ -19,6 +19,10 @@ const EPOCH = 3;
 const FRAME = 4;
 const PERMISSIONS = 5;
 
+/** Groups that entries of the smallest size are counted in. */
+const GROUPS = 256;
+const GROUP_MASK = GROUPS - 1;
+
 /** A range of up to 2^6 prefixes is looked up one by one; a larger one is found by going through all entries. */
 const PROBE_ORDER = 6;
 const SIZES_MAX = 64;
@@ -28,15 +32,25 @@ const SIZE_SPREAD = 5;
 export class TranslationCache {
   /** Entries of each size that are valid now, by log2 of the size in bytes; a size without any needs no look-up. */
   readonly live = new Int32Array(SIZES_MAX);
+  /**
+   * Valid entries of the smallest size by group: the low bits of the prefix of the next size around them, mixed with the domain. An empty group needs no look-up: so
+   * large pages are not slower, by all the ways to be looked at in vain, for small ones elsewhere.
+   */
+  readonly groups = new Int32Array(GROUPS);
 
+  private readonly smallest: number;
+  private readonly groupShift: number;
   private readonly entries: Int32Array;
   /** For each set the way to be replaced next: round robin, so that a run can be repeated exactly. */
   private readonly victims: Uint8Array;
   private readonly ways: number;
   private readonly setMask: number;
   private readonly setBits: number;
-  /** log2 of the words in a set, and the bits of a word's index that tell the way. */
-  private readonly setShift: number;
+  /**
+   * Way by way, and all sets within: neighbouring prefixes, which lie in the same way of neighbouring sets, are neighbours in memory,
+   * where the processor fetches ahead. log2 of the words of one way, and the bits of a word's index that tell the way.
+   */
+  private readonly wayShift: number;
   private readonly wayMask: number;
   private readonly shifts: readonly number[];
   /** An entry is valid if it carries this number: invalidating everything is counting on. Never 0. */
@@ -48,7 +62,7 @@ export class TranslationCache {
   private missedTag = 0;
 
   /**
-   * `sets` is a power of two; `shifts` lists log2 of the sizes of prefixes in bytes, each at least 12.
+   * `sets` is a power of two; `shifts` lists log2 of the sizes of prefixes in bytes, ascending, each at least 12.
    * Throws a RangeError otherwise.
    */
   constructor(sets: number, ways: number, shifts: readonly number[]) {
@@ -60,9 +74,11 @@ export class TranslationCache {
     this.ways = ways;
     this.setMask = sets - 1;
     this.setBits = Math.log2(sets);
-    this.setShift = Math.log2(ways) + ENTRY_SHIFT;
-    this.wayMask = (ways - 1) << ENTRY_SHIFT;
+    this.wayShift = this.setBits + ENTRY_SHIFT;
+    this.wayMask = (ways - 1) << this.wayShift;
     this.shifts = shifts;
+    this.smallest = shifts[0] ?? 12;
+    this.groupShift = Math.min((shifts[1] ?? this.smallest) - 12, 31);
     this.entries = new Int32Array((sets * ways) << ENTRY_SHIFT);
     this.victims = new Uint8Array(sets);
   }
@@ -72,6 +88,28 @@ export class TranslationCache {
     let size = 0;
     for (const shift of this.shifts) size += this.live[shift]!;
     return size;
+  }
+
+  /** As `find` for the smallest size, only quicker. */
+  findSmallest(domain: number, high: number, low: number): number {
+    const { entries } = this;
+    const page = (low >>> 12) | (high << 20);
+    if (this.groups[((page >>> this.groupShift) ^ domain) & 255] === 0) return -1;
+    if (this.smallest !== 12) return this.find(domain, high, low, this.smallest);
+    const tag = (high >>> 12) | (12 << 20);
+    const round = page >>> this.setBits;
+    const first = ((page ^ round ^ domain ^ (12 * 5)) & this.setMask) << 3;
+    const preferred = (round << this.wayShift) & this.wayMask;
+    const at = first | preferred;
+    if (
+      entries[at] === page &&
+      entries[at | 1] === tag &&
+      entries[at | 2] === domain &&
+      entries[at | 3] === this.epoch
+    ) {
+      return at;
+    }
+    return this.probeOthers(domain, page, tag, first, preferred);
   }
 
   /** The entry that covers the address with a prefix of `1 << shift` bytes, or -1. Valid until the next change. */
@@ -95,8 +133,8 @@ export class TranslationCache {
     }
     const round = key >>> this.setBits;
     // Neighbouring prefixes go to neighbouring sets; other sizes, other domains and what lies a whole round apart is spread.
-    const first = ((key ^ round ^ domain ^ (shift * SIZE_SPREAD)) & this.setMask) << this.setShift;
-    const preferred = (round << 3) & this.wayMask;
+    const first = ((key ^ round ^ domain ^ (shift * SIZE_SPREAD)) & this.setMask) << 3;
+    const preferred = (round << this.wayShift) & this.wayMask;
     // First where `insert` puts it if it can. Word by word as laid out above; `|` because an entry is aligned, and costs no
     // check for overflow.
     const at = first | preferred;
@@ -113,7 +151,8 @@ export class TranslationCache {
 
   private probeOthers(domain: number, pageLow: number, tag: number, first: number, preferred: number): number {
     const { entries, epoch, wayMask } = this;
-    for (let way = ENTRY_WORDS; way <= wayMask; way += ENTRY_WORDS) {
+    const step = 1 << this.wayShift;
+    for (let way = step; way <= wayMask; way += step) {
       const at = first | (preferred ^ way);
       if (
         entries[at + PAGE_LOW] === pageLow &&
@@ -131,12 +170,45 @@ export class TranslationCache {
     return -1;
   }
 
+  /**
+   * How many pages of 4 KiB in a row are known, at most `max`, where each allows all of `access` and lies behind the one before;
+   * the first at `frame`. Looks where `insert` puts what it can: there may be more, which `find` knows; -1 says that there are none,
+   * because the first page is known otherwise. 0 where 4 KiB is not the smallest size. The row must not go over an address of 2^32.
+   */
+  countPages(domain: number, high: number, low: number, frame: number, access: number, max: number): number {
+    if (this.smallest !== 12) return 0;
+    const { entries, epoch, setBits, setMask, wayShift, wayMask } = this;
+    const first = (low >>> 12) | (high << 20);
+    const tag = (high >>> 12) | (12 << 20);
+    const spread = domain ^ (12 * 5);
+    // Nobody's access: marks an entry that is no translation.
+    const examined = access | 4;
+    let count = 0;
+    for (; count < max; count++) {
+      // As in `find`, without a call: this is most of what a page of a long transfer costs.
+      const page = (first + count) | 0;
+      const round = page >>> setBits;
+      const at = (((page ^ round ^ spread) & setMask) << 3) | ((round << wayShift) & wayMask);
+      if (entries[at] !== page || entries[at | 1] !== tag || entries[at | 2] !== domain || entries[at | 3] !== epoch)
+        break;
+      if (entries[at | 4] !== ((frame + count) | 0) || (entries[at | 5]! & examined) !== access) {
+        return count === 0 ? -1 : count;
+      }
+    }
+    return count;
+  }
+
   frameOf(entry: number): number {
-    return this.entries[entry + FRAME]!;
+    return this.entries[entry | 4]!;
+  }
+
+  /** log2 of the size. */
+  shiftOf(entry: number): number {
+    return this.entries[entry | 1]! >>> 20;
   }
 
   permissionsOf(entry: number): number {
-    return this.entries[entry + PERMISSIONS]!;
+    return this.entries[entry | 5]!;
   }
 
   /** Remembers `frame` and `permissions` for the prefix of `1 << shift` bytes; replaces what was known of it. */
@@ -149,38 +221,48 @@ export class TranslationCache {
       return;
     }
     const at = this.place();
-    if (entries[at + EPOCH] === epoch) this.live[entries[at + TAG]! >>> PAGE_HIGH_BITS]!--;
-    this.live[shift]!++;
+    if (entries[at + EPOCH] === epoch) this.count(at, -1);
     entries[at + PAGE_LOW] = this.missedLow;
     entries[at + TAG] = this.missedTag;
     entries[at + DOMAIN] = domain;
     entries[at + EPOCH] = epoch;
     entries[at + FRAME] = frame;
     entries[at + PERMISSIONS] = permissions;
+    this.count(at, 1);
   }
 
   /** Where to put what was not found: at its preferred place, else at any free one of its set, else at the next victim's. */
   private place(): number {
     const { entries, epoch, wayMask, missedFirst: first, missedPreferred: preferred } = this;
-    for (let way = 0; way <= wayMask; way += ENTRY_WORDS) {
+    const step = 1 << this.wayShift;
+    for (let way = 0; way <= wayMask; way += step) {
       const at = first | (preferred ^ way);
       if (entries[at + EPOCH] !== epoch) return at;
     }
-    const set = first >>> this.setShift;
+    const set = first >>> ENTRY_SHIFT;
     const victim = this.victims[set]!;
     this.victims[set] = (victim + 1) % this.ways;
-    return first | (victim << ENTRY_SHIFT);
+    return first | (victim << this.wayShift);
   }
 
   drop(entry: number): void {
-    this.live[this.entries[entry + TAG]! >>> PAGE_HIGH_BITS]!--;
+    this.count(entry, -1);
     this.entries[entry + EPOCH] = 0;
+  }
+
+  private count(entry: number, one: number): void {
+    const { entries } = this;
+    const shift = entries[entry + TAG]! >>> PAGE_HIGH_BITS;
+    this.live[shift]! += one;
+    if (shift === this.smallest)
+      this.groups[((entries[entry + PAGE_LOW]! >>> this.groupShift) ^ entries[entry + DOMAIN]!) & GROUP_MASK]! += one;
   }
 
   /** Drops everything, in time that does not depend on the number of entries. Like its kin, returns how many went. */
   invalidateAll(): number {
     const count = this.size;
     this.live.fill(0);
+    this.groups.fill(0);
     if (this.epoch === 0x7fffffff) {
       this.entries.fill(0);
       this.epoch = 0;

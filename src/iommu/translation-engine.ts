@@ -6,9 +6,9 @@
 import type { GuestMemory } from '../memory/guest-memory.ts';
 import { MAX_LEVELS, type PageTableFormat } from '../page-tables/format.ts';
 import { Walker, WalkStatus } from '../page-tables/walker.ts';
-import { Iotlb } from './iotlb.ts';
+import { Iotlb, NOT_PRESENT } from './iotlb.ts';
 import { PagingStructureCache } from './paging-structure-cache.ts';
-import type { Translation } from './translator.ts';
+import { bytesToPageEnd, type Translation } from './translator.ts';
 
 export const IOTLB_SETS = 256;
 export const IOTLB_WAYS = 4;
@@ -39,7 +39,7 @@ export class TranslationCounters {
   /** Index n: walks that read n levels of tables. */
   readonly walksByLevelsRead = new Float64Array(MAX_LEVELS + 1);
   /** Index: `WalkStatus`. Walks by how they ended. */
-  readonly walksByStatus = new Float64Array(6);
+  readonly walksByStatus = new Float64Array(Object.keys(WalkStatus).length);
   /** Levels of tables that did not have to be read because the paging-structure cache knew the way. */
   levelsSkipped = 0;
   /** Invalidations by kind. */
@@ -50,6 +50,15 @@ export class TranslationCounters {
   /** Entries that invalidations dropped. */
   iotlbDropped = 0;
   pagingStructureDropped = 0;
+}
+
+/** What a translation would be answered with. */
+export interface Peeked {
+  readonly status: WalkStatus;
+  /** The IOTLB; a walk from a table that the paging-structure cache knew; a walk from the root. */
+  readonly source: 'iotlb' | 'paging-structure' | 'walk';
+  /** Of the entry that decided; 0 where none was looked at. */
+  readonly level: number;
 }
 
 export class TranslationEngine {
@@ -85,7 +94,8 @@ export class TranslationEngine {
 
   /**
    * Translates the page that holds the address, for one access (`Access` bits), with the tables at `rootFrame`. Fills `out` on `ok`
-   * only. `levels` is one of the format's depths, anything else throws a RangeError.
+   * only. An access of zero is one that any permission allows, a zero-length read. `levels` is one of the format's depths, anything
+   * else throws a RangeError.
    */
   translate(
     domain: number,
@@ -101,25 +111,127 @@ export class TranslationEngine {
       counters.tooWide++;
       return WalkStatus.tooWide;
     }
+    if (this.translateHit(domain, high, low, access, out)) return 0;
     if (iotlb.lookup(domain, high, low)) {
-      const permissions = iotlb.permissions;
-      if (permissions === 0) {
+      if (iotlb.permissions === NOT_PRESENT) {
         counters.hits++;
         counters.notPresentHits++;
         return WalkStatus.notPresent;
-      }
-      if ((permissions & access) === access) {
-        counters.hits++;
-        out.frame = iotlb.frame;
-        out.shift = iotlb.shift;
-        out.permissions = permissions;
-        return WalkStatus.ok;
       }
       // The tables may allow by now what they did not when the entry was made: no invalidation is due for that.
       iotlb.dropHit();
       counters.permissionMisses++;
     }
     return this.walkAndFill(domain, rootFrame, levels, high, low, access, out);
+  }
+
+  /**
+   * What `translate` would answer now, and from where, without any effect on caches, counters or this engine's walker: `walker`
+   * does what walking there is. `out` is filled on `ok` only.
+   */
+  peek(
+    domain: number,
+    rootFrame: number,
+    levels: number,
+    high: number,
+    low: number,
+    access: number,
+    walker: Walker,
+    out: Translation,
+  ): Peeked {
+    const { iotlb, pagingStructures } = this;
+    if (walker.exceedsWidth(levels, high, low)) return { status: WalkStatus.tooWide, source: 'walk', level: 0 };
+    if (iotlb.lookup(domain, high, low)) {
+      const { permissions, shift } = iotlb;
+      const level = 1 + (shift - this.granuleShift) / walker.format.bitsPerLevel;
+      if (permissions === NOT_PRESENT) return { status: WalkStatus.notPresent, source: 'iotlb', level };
+      if ((permissions & access) === access) {
+        out.frame = iotlb.frame;
+        out.shift = shift;
+        out.permissions = permissions;
+        return { status: WalkStatus.ok, source: 'iotlb', level };
+      }
+    }
+    let source: Peeked['source'] = 'walk';
+    let status: WalkStatus;
+    if (pagingStructures.peek(domain, high, low, levels, walker.accessBits[access & 3]!)) {
+      const { frame, level, permissions } = pagingStructures;
+      source = 'paging-structure';
+      status = walker.walkFrom(frame, level, permissions, high, low, access);
+    } else {
+      status = walker.walkFrom(rootFrame, levels, this.allPermissions, high, low, access);
+    }
+    if (status === WalkStatus.ok) {
+      out.frame = walker.frame;
+      out.shift = walker.shift;
+      out.permissions = walker.permissions;
+    }
+    return { status, source, level: walker.level };
+  }
+
+  /**
+   * The shortest way to a translation: true, and as `translate`, if the IOTLB has it. Else false, nothing has happened, and `translate`
+   * will tell. The caller has made sure that the address is not wider than its tables.
+   */
+  translateHit(domain: number, high: number, low: number, access: number, out: Translation): boolean {
+    const { iotlb } = this;
+    const entry = iotlb.find(domain, high, low);
+    if (entry < 0) return false;
+    const permissions = iotlb.cache.permissionsOf(entry);
+    // 4 is `NOT_PRESENT`.
+    if (permissions === 4 || (permissions & access) !== access) return false;
+    this.counters.hits++;
+    out.frame = iotlb.frameAt(entry, high, low);
+    out.shift = iotlb.cache.shiftOf(entry);
+    out.permissions = permissions;
+    return true;
+  }
+
+  /**
+   * After a translation of the address for this access: whether the pages that follow are known too, and physically contiguous.
+   * Sets `out.bytes` to how many of `length` bytes that makes, its own page included, and returns how many pages it went on by. Asks
+   * the IOTLB alone: a page that needs a walk ends the run, and so does 2^32.
+   */
+  extend(
+    domain: number,
+    levels: number,
+    high: number,
+    low: number,
+    access: number,
+    length: number,
+    out: Translation,
+  ): number {
+    const { iotlb } = this;
+    let bytes = bytesToPageEnd(out.shift, low, length) | 0;
+    let pages = 0;
+    const before2to32 = -low | 0;
+    const limit = before2to32 > 0 && before2to32 < length ? before2to32 : length | 0;
+    if (bytes < limit && !this.walker.exceedsWidth(levels, high, low + limit - 1)) {
+      let frame = (out.frame + (((low & 0xfff) + bytes) >>> 12)) | 0;
+      while (bytes < limit) {
+        const next = (low + bytes) | 0;
+        const left = (limit - bytes) | 0;
+        let piece: number;
+        const small = iotlb.cache.countPages(domain, high, next, frame, access, (left + 4095) >>> 12);
+        if (small < 0) break;
+        if (small > 0) {
+          piece = Math.min(small << 12, left) | 0;
+          pages += small;
+        } else {
+          const entry = iotlb.find(domain, high, next);
+          if (entry < 0 || iotlb.frameAt(entry, high, next) !== frame) break;
+          const permissions = iotlb.cache.permissionsOf(entry);
+          if (permissions === NOT_PRESENT || (permissions & access) !== access) break;
+          piece = bytesToPageEnd(iotlb.cache.shiftOf(entry), next, left) | 0;
+          pages++;
+        }
+        bytes = (bytes + piece) | 0;
+        frame = (frame + (piece >>> 12)) | 0;
+      }
+      this.counters.hits += pages;
+    }
+    out.bytes = bytes;
+    return pages;
   }
 
   private walkAndFill(
@@ -141,6 +253,8 @@ export class TranslationEngine {
     } else {
       status = walker.walkFrom(rootFrame, levels, this.allPermissions, high, low, access);
     }
+    // What no access at all may use is not a translation, even where none in particular was asked for.
+    if (status === WalkStatus.ok && walker.permissions === 0) status = WalkStatus.denied;
     counters.walksByLevelsRead[walker.startLevel - walker.level + 1]!++;
     counters.walksByStatus[status]!++;
     if (status === WalkStatus.ok) {
@@ -150,7 +264,7 @@ export class TranslationEngine {
       this.iotlb.insert(domain, high, low, walker.shift, walker.frame, walker.permissions);
       pagingStructures.fill(domain, high, low, walker);
     } else if (status === WalkStatus.notPresent && this.cacheNotPresent) {
-      this.iotlb.insert(domain, high, low, this.granuleShift, 0, 0);
+      this.iotlb.insert(domain, high, low, this.granuleShift, 0, NOT_PRESENT);
     }
     return status;
   }

@@ -13,6 +13,8 @@ export class Translation {
   shift = 12;
   /** `Access` bits that the mapping allows. */
   permissions = 0;
+  /** After `translateRun`: bytes from the address asked for on that lie in one piece from `frame` on. */
+  bytes = 0;
 }
 
 export interface Translator {
@@ -22,4 +24,53 @@ export interface Translator {
    * `requesterId` is bus << 8 | device << 3 | function.
    */
   translate(requesterId: number, high: number, low: number, access: number, out: Translation): boolean;
+}
+
+/** A translator that goes on, where that costs little, to the pages that follow. */
+export interface RunTranslator extends Translator {
+  /**
+   * As `translate`, for up to `length` bytes (at least 1) from the IOVA on: says in `out.bytes` how many of them are translated
+   * for this access and physically contiguous. That may be fewer than there are, but ends at `length` or at a page's end.
+   * Counted, page by page, as if each had been asked for.
+   */
+  translateRun(
+    requesterId: number,
+    high: number,
+    low: number,
+    access: number,
+    length: number,
+    out: Translation,
+  ): boolean;
+}
+
+/** Bytes from the address to the end of its page of `1 << shift` bytes, at most `length`; pages above 1 GiB count as many. */
+export function bytesToPageEnd(shift: number, low: number, length: number): number {
+  const size = shift < 30 ? 1 << shift : 1 << 30;
+  return Math.min(size - (low & (size - 1)), length) | 0;
+}
+
+/** Makes a translator that knows single pages only do as one that knows runs. */
+export class PageByPage implements RunTranslator {
+  constructor(private readonly translator: Translator) {}
+
+  translate(requesterId: number, high: number, low: number, access: number, out: Translation): boolean {
+    return this.translator.translate(requesterId, high, low, access, out);
+  }
+
+  translateRun(
+    requesterId: number,
+    high: number,
+    low: number,
+    access: number,
+    length: number,
+    out: Translation,
+  ): boolean {
+    if (!this.translator.translate(requesterId, high, low, access, out)) return false;
+    out.bytes = bytesToPageEnd(out.shift, low, length);
+    return true;
+  }
+}
+
+export function isRunTranslator(translator: Translator): translator is RunTranslator {
+  return 'translateRun' in translator;
 }

@@ -49,4 +49,9 @@ export interface GuestMemory {
   readonly high: number;
   /** A naturally aligned 32-bit word, stored in one piece and visible to the guest in order (status writes). */
   store32(frame: number, offset: number, value: number): MemoryStatus;
+  /**
+   * Stores `value` in a naturally aligned 32-bit word if that holds `expected`, in one step as other processors see it; only memory
+   * that is not mapped is read and written one after the other. `low` says what the word held: after `ok`, `expected` if it was stored.
+   */
+  compareExchange32(frame: number, offset: number, expected: number, value: number): MemoryStatus;
 }

@@ -2,7 +2,7 @@
  * Guest memory in windows: the checks and the copies, which is all there is on the fast path. What is not in a window is
  * left to the class that extends it.
  */
-import { copyBytes } from './copy.ts';
+import { CopyEnd } from './copy.ts';
 import {
   FRAME_BYTES,
   FRAME_SHIFT,
@@ -32,8 +32,12 @@ export abstract class WindowedMemory implements GuestMemory {
   protected readonly flags = new PageFlags();
   /** Bytes copied out of and into windows; doubles in an array, so that counting allocates nothing. */
   protected readonly counters = new Float64Array(2);
-  readonly #word = new Uint8Array(8);
-  readonly #wordView = new DataView(this.#word.buffer);
+  /** By window number; of use only while it is the end of the window that is there. */
+  private readonly ends: (CopyEnd | undefined)[] = [];
+  /** Of the buffer that the last copy came from or went to: device models mostly have one. */
+  private buffer = new CopyEnd(new Uint8Array(0));
+  private readonly word = new Uint8Array(8);
+  private readonly wordView = new DataView(this.word.buffer);
 
   /**
    * A part of a transfer that lies outside windows, within pages that all have `flags`: moves as much as it can at once, at
@@ -59,12 +63,10 @@ export abstract class WindowedMemory implements GuestMemory {
       (chunks[chunk]! & (DIRECT_READ | MIXED)) === DIRECT_READ &&
       ((frame & CHUNK_FRAME_MASK) << FRAME_SHIFT) + offset + length <= CHUNK_BYTES
     ) {
-      const from = ((frame & WINDOW_FRAME_MASK) << FRAME_SHIFT) + offset;
-      copyBytes(this.windows[frame >>> WINDOW_FRAME_SHIFT]!.bytes, from, target, at, length);
-      this.counters[DirectCounter.read]! += length;
+      this.copyOut(frame, offset, target, at, length);
       return MemoryStatus.ok;
     }
-    return this.#transfer(false, frame, offset, target, at, length);
+    return this.transfer(false, frame, offset, target, at, length);
   }
 
   write(frame: number, offset: number, source: Uint8Array, at: number, length: number): MemoryStatus {
@@ -76,12 +78,10 @@ export abstract class WindowedMemory implements GuestMemory {
       (chunks[chunk]! & (DIRECT_WRITE | MIXED)) === DIRECT_WRITE &&
       ((frame & CHUNK_FRAME_MASK) << FRAME_SHIFT) + offset + length <= CHUNK_BYTES
     ) {
-      const to = ((frame & WINDOW_FRAME_MASK) << FRAME_SHIFT) + offset;
-      copyBytes(source, at, this.windows[frame >>> WINDOW_FRAME_SHIFT]!.bytes, to, length);
-      this.counters[DirectCounter.written]! += length;
+      this.copyIn(frame, offset, source, at, length);
       return MemoryStatus.ok;
     }
-    return this.#transfer(true, frame, offset, source, at, length);
+    return this.transfer(true, frame, offset, source, at, length);
   }
 
   load64(frame: number, offset: number): MemoryStatus {
@@ -101,10 +101,10 @@ export abstract class WindowedMemory implements GuestMemory {
       this.high = high;
       return MemoryStatus.ok;
     }
-    const status = this.#transfer(false, frame, offset, this.#word, 0, 8);
+    const status = this.transfer(false, frame, offset, this.word, 0, 8);
     if (status === MemoryStatus.ok) {
-      this.low = this.#wordView.getInt32(0, true);
-      this.high = this.#wordView.getInt32(4, true);
+      this.low = this.wordView.getInt32(0, true);
+      this.high = this.wordView.getInt32(4, true);
     }
     return status;
   }
@@ -116,12 +116,26 @@ export abstract class WindowedMemory implements GuestMemory {
       this.counters[DirectCounter.written]! += 4;
       return MemoryStatus.ok;
     }
-    this.#wordView.setInt32(0, value, true);
-    return this.#transfer(true, frame, offset, this.#word, 0, 4);
+    this.wordView.setInt32(0, value, true);
+    return this.transfer(true, frame, offset, this.word, 0, 4);
+  }
+
+  compareExchange32(frame: number, offset: number, expected: number, value: number): MemoryStatus {
+    if ((this.flags.at(frame) & DIRECT_WRITE) === DIRECT_WRITE && (offset & ~0xffc) === 0) {
+      const words = this.windows[frame >>> WINDOW_FRAME_SHIFT]!.words;
+      const index = ((frame & WINDOW_FRAME_MASK) << 10) + (offset >> 2);
+      this.low = Atomics.compareExchange(words, index, expected, value);
+      if (this.low === expected) this.counters[DirectCounter.written]! += 4;
+      return MemoryStatus.ok;
+    }
+    const status = this.transfer(false, frame, offset, this.word, 0, 4);
+    if (status !== MemoryStatus.ok) return status;
+    this.low = this.wordView.getInt32(0, true);
+    return this.low === expected ? this.store32(frame, offset, value) : MemoryStatus.ok;
   }
 
   /** Run by run of pages with the same flags, which are looked at anew each time: they may change while a message is out. */
-  #transfer(
+  private transfer(
     writing: boolean,
     frame: number,
     offset: number,
@@ -138,11 +152,8 @@ export abstract class WindowedMemory implements GuestMemory {
       if ((flags & PageFlag.mapped) !== 0) {
         if ((flags & needed) === 0) return MemoryStatus.denied;
         moved = Math.min(length, this.flags.run(frame) * FRAME_BYTES - offset);
-        const bytes = this.windows[frame >>> WINDOW_FRAME_SHIFT]!.bytes;
-        const index = ((frame & WINDOW_FRAME_MASK) << FRAME_SHIFT) + offset;
-        if (writing) copyBytes(buffer, at, bytes, index, moved);
-        else copyBytes(bytes, index, buffer, at, moved);
-        this.counters[writing ? DirectCounter.written : DirectCounter.read]! += moved;
+        if (writing) this.copyIn(frame, offset, buffer, at, moved);
+        else this.copyOut(frame, offset, buffer, at, moved);
       } else {
         const status = this.transferElsewhere(writing, flags, frame, offset, buffer, at, length);
         if (status !== MemoryStatus.ok) return status;
@@ -155,6 +166,41 @@ export abstract class WindowedMemory implements GuestMemory {
       offset &= FRAME_BYTES - 1;
     }
     return MemoryStatus.ok;
+  }
+
+  /** Within one window, and all of it readable there. */
+  private copyOut(frame: number, offset: number, target: Uint8Array, at: number, length: number): void {
+    const from = ((frame & 0x3ffff) << 12) + offset;
+    this.endOfWindow(frame >>> 18).copyTo(this.endOfBuffer(target), from, at, length);
+    this.counters[0]! += length;
+  }
+
+  private copyIn(frame: number, offset: number, source: Uint8Array, at: number, length: number): void {
+    const to = ((frame & 0x3ffff) << 12) + offset;
+    this.endOfBuffer(source).copyPartTo(this.endOfWindow(frame >>> 18), at, to, length);
+    this.counters[1]! += length;
+  }
+
+  private endOfWindow(index: number): CopyEnd {
+    const { ends } = this;
+    if (index < ends.length) {
+      const end = ends[index];
+      if (end !== undefined && end.bytes === this.windows[index]!.bytes) return end;
+    }
+    return this.newEndOfWindow(index);
+  }
+
+  private newEndOfWindow(index: number): CopyEnd {
+    const end = new CopyEnd(this.windows[index]!.bytes);
+    // Filled up, so that the array stays a dense one.
+    while (this.ends.length <= index) this.ends.push(undefined);
+    this.ends[index] = end;
+    return end;
+  }
+
+  private endOfBuffer(buffer: Uint8Array): CopyEnd {
+    if (this.buffer.bytes !== buffer) this.buffer = new CopyEnd(buffer);
+    return this.buffer;
   }
 }
 

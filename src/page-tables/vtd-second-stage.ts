@@ -22,6 +22,8 @@ const PAGE_SIZE = 1 << 7;
 const PAGE_SIZE_BIT = 7;
 const SNOOP_BIT = 11;
 const TRANSIENT_MAPPING_BIT = 62;
+/** Ignored by hardware in every entry. */
+const SOFTWARE_BIT = 52;
 
 const bit = (n: number): Words => bits(n, n);
 
@@ -73,5 +75,9 @@ export function vtdSecondStage(options: VtdSecondStageOptions): PageTableFormat 
       tableOnly('SS-PML4E'),
       tableOnly('SS-PML5E'),
     ],
+    written: {
+      table: [READ | WRITE, 0],
+      page: [bit(SOFTWARE_BIT), [READ, 0], [WRITE, 0], [READ | WRITE, 0]],
+    },
   };
 }

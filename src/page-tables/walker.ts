@@ -14,11 +14,21 @@ export const WalkStatus = {
   reserved: 4,
   /** The input address is wider than the tables. */
   tooWide: 5,
+  /** The entry that maps the page lacks the access flag of a format that wants one. */
+  accessFlag: 6,
+  /** An entry's address is wider than the output size of a format that has one. */
+  addressSize: 7,
 } as const;
 export type WalkStatus = (typeof WalkStatus)[keyof typeof WalkStatus];
 
 /** How often an entry that changes while it is read is read again before memory itself is asked for it. */
 const TORN_READ_RETRIES = 4;
+
+/** An entry was changed while the walk used it. Not a `WalkStatus`: the walk is begun again. */
+const CHANGED = -1;
+
+/** How often a walk is begun again because an entry was changed before it could be marked as used. */
+const MARK_RETRIES = 16;
 
 /** Address bits of an entry's high word that a non-negative int32 page-frame number (GPA >> 12) has no room for. */
 const UNREACHABLE_HIGH = ~0x7ff;
@@ -30,7 +40,10 @@ export class Walker {
   frame = 0;
   /** After `ok`: log2 of the mapping's bytes. */
   shift = 0;
-  /** After `ok`: `Access` bits that every entry on the way allows. */
+  /**
+   * After `ok`: `Access` bits that every entry on the way allows. Of a format with a dirty bit, writes only where that is set: whoever
+   * remembers the translation must walk again for the first write.
+   */
   permissions = 0;
   /** The level whose entry was read last; not meaningful after `tooWide`. */
   level = 0;
@@ -55,18 +68,35 @@ export class Walker {
   private readonly granuleShift: number;
   private readonly bitsPerLevel: number;
   private readonly indexMask: number;
-  /** Bits that are clear in an ordinary pointer to a table and an ordinary page of level 1: no further look at the format. */
-  private readonly unusualLow: number;
-  private readonly unusualHigh: number;
-  /** By access: the bits that tell of an ordinary entry that it is present and allows it; 0 where none do. */
+  /**
+   * An entry is ordinary, a pointer to a table or a page of level 1 without a further look at the format, if its `examined` low bits
+   * are the `required` ones, by access, and its `unusualHigh` bits are clear. Where no entry is, they ask for the impossible.
+   */
+  private readonly examined = new Int32Array(4);
   private readonly required = new Int32Array(4);
+  private readonly unusualHigh: number;
   private readonly readBit: number;
   private readonly writeBit: number;
   private readonly addressLow: number;
   private readonly addressHigh: number;
+  private readonly inverted: number;
+  private readonly leafOnly: number;
+  private readonly leafValue: number;
+  private readonly checkedLast: boolean;
+  private readonly beyondLow: number;
+  private readonly beyondHigh: number;
+  private readonly accessFlag: number;
+  private readonly accessed: number;
+  private readonly dirty: number;
+  private readonly marks: boolean;
+  /** By level: the low words that the walk in progress has used and may have to mark. */
+  private readonly used = new Int32Array(MAX_LEVELS + 1);
 
-  /** Throws a RangeError on a format that this walker has no room for. */
-  constructor(format: PageTableFormat, memory: GuestMemory) {
+  /**
+   * `marks`: whether walks set the accessed and dirty bits of formats that have them; else they only look, and answer as if they had.
+   * Throws a RangeError on a format that this walker has no room for.
+   */
+  constructor(format: PageTableFormat, memory: GuestMemory, marks = true) {
     const { granuleShift, bitsPerLevel, levels } = format;
     if (levels.length > MAX_LEVELS) throw new RangeError(`${format.name}: more than ${MAX_LEVELS} levels`);
     if (granuleShift < 12 || bitsPerLevel > granuleShift - 3) {
@@ -79,17 +109,37 @@ export class Walker {
     this.bitsPerLevel = bitsPerLevel;
     this.indexMask = (1 << bitsPerLevel) - 1;
     const reserved = union(...levels.map(level => level.tableReserved), levels[0].leafReserved);
-    this.unusualLow = reserved[0] | format.leafBit;
+    const unusualLow = reserved[0] | format.leafBit;
     this.unusualHigh = reserved[1] | (format.address[1] & UNREACHABLE_HIGH);
-    this.readBit = format.permissions.read;
-    this.writeBit = format.permissions.write;
+    const { read, write, inverted = 0, leafOnly = 0, tableDenies, checkedLast = false } = format.permissions;
+    this.readBit = read;
+    this.writeBit = write;
+    this.inverted = inverted;
+    this.leafOnly = leafOnly;
+    this.leafValue = format.leafBitClear === true ? 0 : format.leafBit;
+    this.checkedLast = checkedLast;
+    [this.beyondLow, this.beyondHigh] = format.addressBeyond ?? [0, 0];
+    this.accessFlag = format.accessFlag ?? 0;
+    this.accessed = format.accessed ?? 0;
+    this.dirty = format.dirty ?? 0;
+    this.marks = marks;
     this.addressLow = format.address[0];
     this.addressHigh = format.address[1];
-    const ordinary = granuleShift === 12 && bitsPerLevel === 9 && format.address[0] === ~0xfff;
+    const ordinary =
+      granuleShift === 12 &&
+      bitsPerLevel === 9 &&
+      format.address[0] === ~0xfff &&
+      (format.address[1] & 0xfff) === 0xfff &&
+      this.leafValue !== 0 &&
+      (inverted | leafOnly | this.beyondLow | this.beyondHigh | this.accessFlag) === 0 &&
+      tableDenies === undefined &&
+      !levels.some(level => level.presentAll);
     for (let access = 0; access < 4; access++) {
       this.accessBits[access] = ((access & 1) !== 0 ? this.readBit : 0) | ((access & 2) !== 0 ? this.writeBit : 0);
       const required = this.accessBits[access]!;
-      this.required[access] = ordinary && (required & format.presentAny) !== 0 ? required : 0;
+      const usual = ordinary && (required & format.presentAny) !== 0;
+      this.required[access] = usual ? required | this.accessed : -1;
+      this.examined[access] = usual ? unusualLow | required | this.accessed : 0;
     }
 
     levels.forEach((rule, i) => {
@@ -98,7 +148,7 @@ export class Walker {
     });
     for (const depth of format.depths) {
       if (depth < 1 || depth > levels.length) throw new RangeError(`${format.name}: no level ${depth}`);
-      const width = granuleShift + bitsPerLevel * depth;
+      const width = Math.min(granuleShift + bitsPerLevel * depth, format.inputWidth ?? 64);
       this.depths[depth] = 1;
       this.tooWideLow[depth] = width >= 32 ? 0 : -1 << width;
       this.tooWideHigh[depth] = width >= 64 ? 0 : width <= 32 ? -1 : -1 << (width - 32);
@@ -132,19 +182,16 @@ export class Walker {
     low: number,
     access: number,
   ): WalkStatus {
-    const required = this.required[access & 3]! | 0;
-    this.startLevel = level;
-    if (required === 0) return this.walkOn(tableFrame, level, permissions, high, low, access);
-
     // Ordinary entries in windows are dealt with here; any other is left, from its level on, to `walkOn`, so that this loop calls
     // nothing. Constants are written out because the compiler cannot fold what another module exports; `| 0` tells it that a
-    // number is an int32 and need not be tagged around the loop; and the window is kept from one table to the next because they
-    // mostly share one. Together that takes the time of a walk to a half.
-    const visited = this.visited;
-    const windows = this.memory.windows;
-    const examinedLow = this.unusualLow | required;
+    // number is an int32 and need not be tagged around the loop; the window is kept from one table to the next because they mostly
+    // share one; and all is short enough to be inlined (460 bytes of bytecode), which alone is worth a third.
+    this.startLevel = level;
+    const { visited } = this;
+    const { windows } = this.memory;
+    const required = this.required[access & 3]! | 0;
+    const examined = this.examined[access & 3]! | 0;
     const unusualHigh = this.unusualHigh | 0;
-    const addressHigh = this.addressHigh | 0;
     let frame = tableFrame | 0;
     let allowed = permissions | 0;
     // The address without what the levels above have used, moved up so that the next index is always the topmost nine bits.
@@ -157,45 +204,74 @@ export class Walker {
     let words: Int32Array = visited;
     for (;;) {
       visited[at] = frame;
-      visited[at + 1] = allowed;
-      const nextWindow = frame >>> 18;
-      if (nextWindow !== windowIndex) {
-        const window = windows[nextWindow];
+      visited[at | 1] = allowed;
+      if (frame >>> 18 !== windowIndex) {
+        windowIndex = frame >>> 18;
+        const window = windows[windowIndex];
         if (window === undefined) break;
-        windowIndex = nextWindow;
         words = window.words;
       }
       const word = ((frame & 0x3ffff) << 10) | ((above >>> 22) & 0x3fe);
       const entryLow = words[word]! | 0;
       const entryHigh = words[word | 1]! | 0;
-      if ((((entryLow & examinedLow) ^ required) | (entryHigh & unusualHigh)) !== 0) break;
+      if ((((entryLow & examined) ^ required) | (entryHigh & unusualHigh)) !== 0) break;
       // The guest writes 64 bits at once; two halves that do not belong together would be an address nobody ever wrote.
       if (words[word] !== entryLow) break;
       allowed &= entryLow;
-      frame = ((entryHigh & addressHigh) << 20) | (entryLow >>> 12);
-      if (at === 2) {
-        this.level = 1;
-        this.entryLow = entryLow;
-        this.entryHigh = entryHigh;
-        this.frame = frame;
-        this.shift = 12;
-        this.permissions = this.accessOf(allowed);
-        return 0;
-      }
+      frame = (entryHigh << 20) | (entryLow >>> 12);
+      at -= 2;
+      if (at === 0) return this.finishOrdinary(entryLow, entryHigh, frame, allowed, high, low, access);
       above = (above << 9) | (below >>> 23);
       below <<= 9;
-      at -= 2;
     }
     return this.walkOn(frame, at >> 1, allowed, high, low, access);
   }
 
+  private finishOrdinary(
+    entryLow: number,
+    entryHigh: number,
+    frame: number,
+    allowed: number,
+    high: number,
+    low: number,
+    access: number,
+  ): WalkStatus {
+    const { dirty, visited } = this;
+    if ((entryLow & dirty) !== dirty) return this.walkOn(visited[2]!, 1, visited[3]!, high, low, access);
+    this.level = 1;
+    this.entryLow = entryLow;
+    this.entryHigh = entryHigh;
+    this.frame = frame;
+    this.shift = 12;
+    this.permissions = this.accessOf(allowed);
+    return 0;
+  }
+
   /** The whole of the walk from a level on, for entries of every kind. */
   private walkOn(frame: number, level: number, allowed: number, high: number, low: number, access: number): WalkStatus {
-    const { format, memory, visited, indexMask, addressLow, addressHigh } = this;
+    for (let i = 0; i < MARK_RETRIES; i++) {
+      const status = this.descend(frame, level, allowed, high, low, access);
+      if (status !== WalkStatus.ok || this.accessed === 0) return status;
+      const marked = this.markUsed(level, high, low, access);
+      if (marked !== CHANGED) return marked;
+    }
+    // Whoever changes an entry that often does so to be in the way.
+    return WalkStatus.badPointer;
+  }
+
+  private descend(
+    frame: number,
+    level: number,
+    allowed: number,
+    high: number,
+    low: number,
+    access: number,
+  ): WalkStatus {
+    const { format, memory, visited, addressLow, addressHigh } = this;
+    const { tableDenies } = format.permissions;
     const needed = this.accessBits[access & 3]!;
     for (; ; level--) {
-      const shift = this.granuleShift + this.bitsPerLevel * (level - 1);
-      const index = (shift < 32 ? (low >>> shift) | (high << (32 - shift)) : high >>> (shift - 32)) & indexMask;
+      const index = this.indexOf(level, high, low);
       visited[level << 1] = frame;
       visited[(level << 1) | 1] = allowed;
       this.level = level;
@@ -207,26 +283,75 @@ export class Walker {
         if (status !== MemoryStatus.ok) return WalkStatus.badPointer;
       }
       const { entryLow, entryHigh } = this;
-      if ((entryLow & format.presentAny) === 0) return WalkStatus.notPresent;
-      if ((entryLow & needed) !== needed) return WalkStatus.denied;
-
       const rule = format.levels[level - 1]!;
-      const byBit = rule.leaf === LeafRule.byLeafBit && (entryLow & format.leafBit) !== 0;
+      const presentAll = rule.presentAll ?? 0;
+      if ((entryLow & format.presentAny) === 0 || (entryLow & presentAll) !== presentAll) return WalkStatus.notPresent;
+      const byBit = rule.leaf === LeafRule.byLeafBit && (entryLow & format.leafBit) === this.leafValue;
       const leaf = byBit || rule.leaf === LeafRule.always;
+      const allows = (entryLow ^ this.inverted) | (leaf ? 0 : this.leafOnly);
+      if (!this.checkedLast && (allows & needed) !== needed) return WalkStatus.denied;
+
       const reserved = leaf ? rule.leafReserved : rule.tableReserved;
       if (((entryLow & reserved[0]) | (entryHigh & reserved[1])) !== 0) return WalkStatus.reserved;
+      if (((entryLow & this.beyondLow) | (entryHigh & this.beyondHigh)) !== 0) return WalkStatus.addressSize;
       if ((entryHigh & addressHigh & UNREACHABLE_HIGH) !== 0) return WalkStatus.badPointer;
-      allowed &= entryLow;
+      allowed &= allows;
       frame = ((entryHigh & addressHigh) << 20) | ((entryLow & addressLow) >>> 12);
+      this.used[level] = entryLow;
       if (leaf) {
-        this.finish(frame, shift, allowed, high, low);
+        if ((entryLow & this.accessFlag) !== this.accessFlag) return WalkStatus.accessFlag;
+        if ((allowed & needed) !== needed) return WalkStatus.denied;
+        this.finish(frame, this.shiftOf(level), allowed, high, low);
         return WalkStatus.ok;
       }
+      if (tableDenies !== undefined) allowed = this.withoutDenied(allowed, entryHigh);
     }
   }
 
+  /** What a pointer to a table takes away from all entries below it. */
+  private withoutDenied(allowed: number, entryHigh: number): number {
+    const { read, write } = this.format.permissions.tableDenies!;
+    if ((entryHigh & read) !== 0) return 0;
+    return (entryHigh & write) !== 0 ? allowed & ~(this.writeBit & ~this.readBit) : allowed;
+  }
+
+  /**
+   * Sets the accessed bit in the entries of the levels from `first` down to where the walk ended, there for a write the dirty bit, too.
+   * An entry that is no longer what the walk has read is not touched: `CHANGED`.
+   */
+  private markUsed(first: number, high: number, low: number, access: number): WalkStatus | typeof CHANGED {
+    const { memory, used, visited, dirty } = this;
+    const last = this.level;
+    const writes = (access & 2) !== 0;
+    if (!writes && (used[last]! & dirty) !== dirty) this.permissions &= ~2;
+    if (!this.marks) return WalkStatus.ok;
+    for (let level = first; level >= last; level--) {
+      const entry = used[level]!;
+      const marked = entry | this.accessed | (level === last && writes ? dirty : 0);
+      if (marked === entry) continue;
+      const index = this.indexOf(level, high, low);
+      const frame = visited[level << 1]! + (index >>> 9);
+      if (memory.compareExchange32(frame, (index & 511) << 3, entry, marked) !== MemoryStatus.ok) {
+        this.level = level;
+        return WalkStatus.badPointer;
+      }
+      if (memory.low !== entry) return CHANGED;
+    }
+    return WalkStatus.ok;
+  }
+
+  /** log2 of the bytes that one entry of that level translates. */
+  private shiftOf(level: number): number {
+    return this.granuleShift + this.bitsPerLevel * (level - 1);
+  }
+
+  private indexOf(level: number, high: number, low: number): number {
+    const shift = this.shiftOf(level);
+    return (shift < 32 ? (low >>> shift) | (high << (32 - shift)) : high >>> (shift - 32)) & this.indexMask;
+  }
+
   private accessOf(allowed: number): number {
-    return ((allowed & this.readBit) !== 0 ? 1 : 0) | ((allowed & this.writeBit) !== 0 ? 2 : 0);
+    return ((allowed & this.readBit) === this.readBit ? 1 : 0) | ((allowed & this.writeBit) === this.writeBit ? 2 : 0);
   }
 
   private finish(frame: number, shift: number, allowed: number, high: number, low: number): void {

@@ -48,6 +48,11 @@ function pieceWidth(offset: number, length: number): number {
 }
 
 function load(access: RegisterAccess, source: Uint8Array, at: number): void {
+  if (access.width === 4) {
+    access.low = source[at]! | (source[at + 1]! << 8) | (source[at + 2]! << 16) | (source[at + 3]! << 24);
+    access.high = 0;
+    return;
+  }
   let low = 0;
   let high = 0;
   for (let i = 0; i < access.width; i++) {
@@ -59,6 +64,14 @@ function load(access: RegisterAccess, source: Uint8Array, at: number): void {
 }
 
 function store(access: RegisterAccess, target: Uint8Array, at: number): void {
+  if (access.width === 4) {
+    const { low } = access;
+    target[at] = low;
+    target[at + 1] = low >> 8;
+    target[at + 2] = low >> 16;
+    target[at + 3] = low >> 24;
+    return;
+  }
   for (let i = 0; i < access.width; i++) {
     target[at + i] = i < 4 ? access.low >>> (8 * i) : access.high >>> (8 * (i - 4));
   }

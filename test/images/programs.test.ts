@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { buildProgram, buildProgramIn } from '../../images/guest/programs.ts';
 import { run } from '../../qemu/run.ts';
+import { operationNames } from '../../src/iommu/dma-iommu/opcodes.ts';
 
 const COMPILING_MS = 60_000;
 
@@ -81,6 +82,62 @@ describe('dma-demo', { timeout: COMPILING_MS }, () => {
   });
 });
 
+describe('dma-iommu-demo', { timeout: COMPILING_MS }, () => {
+  const wdmNames = operationNames.map(name => name.charAt(0).toUpperCase() + name.slice(1));
+  const list = async () => {
+    const { stdout } = await run([await buildProgram('dma-iommu-demo', options()), '--list']);
+    return stdout
+      .trim()
+      .split('\n')
+      .map(line => line.split(/\s+/)[0]!);
+  };
+
+  it('is built without warnings, as a static program', async () => {
+    const path = await buildProgram('dma-iommu-demo', options());
+    const { stdout } = await run(['readelf', '-l', path]);
+    expect(stdout).toContain('LOAD');
+    expect(stdout).not.toContain('INTERP');
+  });
+
+  it('has a case for every operation of the interface', async () => {
+    expect((await list()).filter(name => /^[A-Z]/.test(name)).sort()).toEqual([...wdmNames].sort());
+  });
+
+  it('lists its other cases', async () => {
+    expect((await list()).filter(name => /^[a-z]/.test(name))).toEqual([
+      'get-interface',
+      'buddy-allocator',
+      'two-domains',
+      'tables-x64',
+      'tables-x64-5-levels',
+      'tables-arm64-4k',
+      'tables-arm64-16k',
+      'tables-arm64-64k',
+      'tables-arm64-ttbr1',
+      'bad-commands',
+      'bad-index',
+      'interrupt-pending',
+    ]);
+  });
+
+  it('says so where there is no dma-iommu function, and runs no case', async () => {
+    const { status, stdout, stderr } = await run([await buildProgram('dma-iommu-demo', options()), '--json']);
+    expect(status).toBe(1);
+    expect(stdout).toBe('');
+    expect(stderr).toContain('no dma-iommu function (1234:444d)');
+  });
+
+  it.each([
+    [['--case', 'nothing'], 'no case "nothing"'],
+    [['nonsense'], 'no PCI address'],
+    [['--unknown'], 'usage:'],
+  ])('refuses %j as wrong use', async (args, message) => {
+    const { status, stderr } = await run([await buildProgram('dma-iommu-demo', options()), ...args]);
+    expect(status).toBe(2);
+    expect(stderr).toContain(message);
+  });
+});
+
 describe('buildProgram', { timeout: COMPILING_MS }, () => {
   let folder: string;
   beforeEach(async () => {
@@ -109,6 +166,27 @@ describe('buildProgram', { timeout: COMPILING_MS }, () => {
     expect((await run([await buildProgramIn(folder, 'parts', options())])).status).toBe(5);
     await writeFile(join(folder, 'value.h'), '#define VALUE 6\nint value(void);\n');
     expect((await run([await buildProgramIn(folder, 'parts', options())])).status).toBe(6);
+  });
+
+  it('adds the libraries that it names, and finds headers by library name', async () => {
+    await writeFile(join(folder, 'libraries'), 'memory\nreport\n');
+    const include = '#include "memory/patterns.h"\n#include "dma_iommu.h"\n';
+    const check = 'all_bytes("aaa", 3, 97, "text") && !all_bytes("aab", 3, 97, "text")';
+    await source(`${include}int main(void) { return ${check} ? sizeof(struct dma_iommu_fault) : 1; }\n`);
+    expect((await run([await buildProgramIn(folder, 'parts', options())])).status).toBe(64);
+  });
+
+  it('builds again when the list of libraries changes', async () => {
+    await source('int main(void) { return 0; }\n');
+    const without = await buildProgramIn(folder, 'small', options());
+    await writeFile(join(folder, 'libraries'), 'report\n');
+    expect(await buildProgramIn(folder, 'small', options())).not.toBe(without);
+  });
+
+  it('refuses a library that does not exist', async () => {
+    await source('int main(void) { return 0; }\n');
+    await writeFile(join(folder, 'libraries'), 'nowhere\n');
+    await expect(buildProgramIn(folder, 'small', options())).rejects.toThrow(/names the library nowhere/);
   });
 
   it('fails on a warning, with what the compiler said, and leaves nothing in the cache', async () => {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type DmaGate, TranslatedDmaPort } from '../../src/iommu/dma-port.ts';
-import { Access, type Translation, type Translator } from '../../src/iommu/translator.ts';
+import { Access, Translation, type Translator } from '../../src/iommu/translator.ts';
 import { Untranslated } from '../../src/iommu/untranslated.ts';
 import { LocalMemory } from '../../src/memory/local-memory.ts';
 import { DmaStatus } from '../../src/pci/ports.ts';
@@ -314,10 +314,10 @@ describe('without an IOMMU', () => {
   });
 
   it('reaches up to 8 TiB and no further', () => {
-    const out = { frame: 0, shift: 0, permissions: 0 };
+    const out = new Translation();
     const untranslated = new Untranslated();
     expect(untranslated.translate(RID, 0x7ff, -1, Access.read, out)).toBe(true);
-    expect(out).toEqual({ frame: 0x7fffffff, shift: 12, permissions: 3 });
+    expect(out).toMatchObject({ frame: 0x7fffffff, shift: 12, permissions: 3 });
     expect(untranslated.translate(RID, 0x800, 0, Access.read, out)).toBe(false);
     expect(untranslated.translate(RID, -1, -1, Access.read, out)).toBe(false);
   });

@@ -1,17 +1,18 @@
 /**
- * Second-stage translation written plainly from VT-d 4.1, sections 3.7 and 9.8, with BigInt and without any of the project's code:
- * what the walker and the engine are held against. `values` says what a table entry may hold, so that it answers both what the tables
- * say now and everything that caches may still say.
+ * Translation written plainly from the specifications, with BigInt and without any of the project's code: what the walker and the engine
+ * are held against. What an entry of each format means is in reference-formats.ts. `values` says what a table entry may hold, so that
+ * it answers both what the tables say now and everything that caches may still say.
  */
-import { FRAME_BYTES } from '../../src/memory/guest-memory.ts';
 
-export interface ReferenceOptions {
-  readonly hostAddressWidth: number;
-  readonly largePages: { readonly '2M': boolean; readonly '1G': boolean };
-  readonly snoop?: boolean;
-}
-
-export type ReferenceStatus = 'ok' | 'notPresent' | 'denied' | 'badPointer' | 'reserved' | 'tooWide';
+export type ReferenceStatus =
+  | 'ok'
+  | 'notPresent'
+  | 'denied'
+  | 'badPointer'
+  | 'reserved'
+  | 'tooWide'
+  | 'accessFlag'
+  | 'addressSize';
 
 export interface ReferenceResult {
   readonly status: ReferenceStatus;
@@ -21,48 +22,53 @@ export interface ReferenceResult {
   readonly permissions?: number;
 }
 
+export interface ReferenceFormat {
+  /** log2 of the smallest page. */
+  readonly granuleShift: number;
+  /** Bits of the address that each level uses. */
+  readonly indexBits: number;
+  inputWidth(levels: number): number;
+  /** Addresses in entries end below this bit. */
+  readonly addressEnd: number;
+  /** What one entry is to a walk for that access; levels count from 1. */
+  judge(entry: bigint, level: number, access: number): ReferenceStatus | 'leaf' | 'table';
+  /** `Access` bits, given the entries that led to the leaf, the leaf, and the access that is made. */
+  permissions(tables: readonly bigint[], leaf: bigint, access: number): number;
+}
+
 /** What an entry may hold where it points to a table, and where the walk ends at it. `undefined`: there is no memory. */
 export interface EntryValues {
   pointers(address: bigint): readonly (bigint | undefined)[];
   ends(address: bigint): readonly (bigint | undefined)[];
 }
 
-const bitsSet = (value: bigint, last: number, first: number): boolean =>
-  last >= first && ((value >> BigInt(first)) & ((1n << BigInt(last - first + 1)) - 1n)) !== 0n;
+const FRAME_BYTES = 4096n;
 
 export function possibleResults(
   values: EntryValues,
-  options: ReferenceOptions,
+  format: ReferenceFormat,
   rootFrame: number,
   levels: number,
   iova: bigint,
   access: number,
 ): ReferenceResult[] {
-  if (iova >> BigInt(12 + 9 * levels) !== 0n) return [{ status: 'tooWide' }];
+  if (iova >> BigInt(format.inputWidth(levels)) !== 0n) return [{ status: 'tooWide' }];
   const results: ReferenceResult[] = [];
-  const needed = BigInt(access);
+  const addressOf = (entry: bigint) => entry & ((1n << BigInt(format.addressEnd)) - 1n);
 
-  const descend = (tableAddress: bigint, level: number, permissions: bigint): void => {
-    const shift = 12 + 9 * (level - 1);
-    const address = tableAddress + ((iova >> BigInt(shift)) & 511n) * 8n;
+  const descend = (tableAddress: bigint, level: number, tables: readonly bigint[]): void => {
+    const shift = format.granuleShift + format.indexBits * (level - 1);
+    const index = (iova >> BigInt(shift)) & ((1n << BigInt(format.indexBits)) - 1n);
+    const address = tableAddress + index * 8n;
 
     const judge = (entry: bigint | undefined): ReferenceStatus | 'leaf' | 'table' => {
       if (entry === undefined) return 'badPointer';
-      if ((entry & 3n) === 0n) return 'notPresent';
-      if ((entry & needed) !== needed) return 'denied';
-      const pageSize = bitsSet(entry, 7, 7);
-      if (level >= 4 && pageSize) return 'reserved';
-      if (level === 3 && pageSize && !options.largePages['1G']) return 'reserved';
-      if (level === 2 && pageSize && !options.largePages['2M']) return 'reserved';
-      const leaf = level === 1 || pageSize;
-      if (bitsSet(entry, 51, options.hostAddressWidth)) return 'reserved';
-      if (bitsSet(entry, 62, 62)) return 'reserved';
-      if (bitsSet(entry, 11, 11) && !(leaf && options.snoop)) return 'reserved';
-      if (leaf && bitsSet(entry, shift - 1, 12)) return 'reserved';
-      // Not of the specification: this implementation addresses 8 TiB of guest memory.
-      if (bitsSet(entry, 51, 43)) return 'badPointer';
-      return leaf ? 'leaf' : 'table';
+      const judged = format.judge(entry, level, access);
+      // Not of any specification: this implementation addresses 8 TiB of guest memory.
+      const far = addressOf(entry) >> 43n !== 0n;
+      return far && (judged === 'leaf' || judged === 'table' || judged === 'accessFlag') ? 'badPointer' : judged;
     };
+    const base = (entry: bigint, size: number) => (addressOf(entry) >> BigInt(size)) << BigInt(size);
 
     for (const entry of values.ends(address)) {
       const judged = judge(entry);
@@ -71,35 +77,34 @@ export function possibleResults(
         results.push({ status: judged });
         continue;
       }
-      const base = entry! & 0xffffffffff000n;
+      const permissions = format.permissions(tables, entry!, access);
+      if ((permissions & access) !== access) {
+        results.push({ status: 'denied' });
+        continue;
+      }
       const within = iova & ((1n << BigInt(shift)) - 1n);
-      results.push({
-        status: 'ok',
-        frame: Number((base | within) >> 12n),
-        shift,
-        permissions: Number(permissions & entry! & 3n),
-      });
+      results.push({ status: 'ok', frame: Number((base(entry!, shift) | within) / FRAME_BYTES), shift, permissions });
     }
     for (const entry of values.pointers(address)) {
-      if (judge(entry) === 'table') descend(entry! & 0xffffffffff000n, level - 1, permissions & entry!);
+      if (judge(entry) === 'table') descend(base(entry!, format.granuleShift), level - 1, [...tables, entry!]);
     }
   };
 
-  descend(BigInt(rootFrame) * BigInt(FRAME_BYTES), levels, 3n);
+  descend(BigInt(rootFrame) * FRAME_BYTES, levels, []);
   return results;
 }
 
 /** What the tables say now. */
 export function referenceWalk(
   word: (address: bigint) => bigint | undefined,
-  options: ReferenceOptions,
+  format: ReferenceFormat,
   rootFrame: number,
   levels: number,
   iova: bigint,
   access: number,
 ): ReferenceResult {
   const now = { pointers: (address: bigint) => [word(address)], ends: (address: bigint) => [word(address)] };
-  const results = possibleResults(now, options, rootFrame, levels, iova, access);
+  const results = possibleResults(now, format, rootFrame, levels, iova, access);
   if (results.length !== 1) throw new Error(`${results.length} answers from one state of the tables`);
   return results[0]!;
 }

@@ -20,6 +20,12 @@ export class FakeMemory implements GuestMemory {
   readonly copies: [frame: number, offset: number, length: number][] = [];
   /** Runs inside every `load64`, `read` and `write`: what happens while memory is waited for. */
   during: () => void = () => {};
+  /** Runs before every `compareExchange32`: what another processor does meanwhile. */
+  beforeExchange: () => void = () => {};
+  /** Frames that refuse `compareExchange32`. */
+  readonly readOnly = new Set<number>();
+  /** `[frame, offset, stored]` of every `compareExchange32`, in order. */
+  readonly exchanges: [frame: number, offset: number, stored: boolean][] = [];
 
   private readonly view: DataView;
   private readonly holes: ReadonlySet<number>;
@@ -74,6 +80,16 @@ export class FakeMemory implements GuestMemory {
   store32(frame: number, offset: number, value: number): MemoryStatus {
     if (!this.present(frame, offset, 4)) return MemoryStatus.unmapped;
     this.view.setInt32(frame * FRAME_BYTES + offset, value, true);
+    return MemoryStatus.ok;
+  }
+
+  compareExchange32(frame: number, offset: number, expected: number, value: number): MemoryStatus {
+    if (!this.present(frame, offset, 4)) return MemoryStatus.unmapped;
+    if (this.readOnly.has(frame)) return MemoryStatus.denied;
+    this.beforeExchange();
+    this.low = this.view.getInt32(frame * FRAME_BYTES + offset, true);
+    if (this.low === expected) this.view.setInt32(frame * FRAME_BYTES + offset, value, true);
+    this.exchanges.push([frame, offset, this.low === expected]);
     return MemoryStatus.ok;
   }
 

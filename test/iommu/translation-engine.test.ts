@@ -379,7 +379,7 @@ describe('counters', () => {
     frameOf(IOVA, Access.write);
     frameOf(IOVA);
     frameOf(0n);
-    expect([...engine.counters.walksByStatus]).toEqual([1, 1, 1, 0, 0, 0]);
+    expect([...engine.counters.walksByStatus]).toEqual([1, 1, 1, 0, 0, 0, 0, 0]);
   });
 });
 
@@ -388,6 +388,33 @@ describe('construction', () => {
     'refuses %o',
     options => {
       expect(() => new TranslationEngine(format, new FakeMemory(4096), options)).toThrow(RangeError);
+    },
+  );
+});
+
+describe('an access of zero', () => {
+  it.each([
+    ['read', R],
+    ['write', W],
+    ['both', RW],
+  ])('is allowed by a page for %s, and hits from then on', (_what, flags) => {
+    const { tables, engine, frameOf } = setup();
+    tables.set(IOVA, 1, 0x5000n | flags);
+    expect([frameOf(IOVA, 0), frameOf(IOVA, 0)]).toEqual([5, 5]);
+    expect([engine.counters.hits, engine.counters.misses]).toEqual([1, 1]);
+  });
+
+  it('finds nothing where nothing is', () => {
+    expect(setup().frameOf(IOVA, 0)).toBe('notPresent');
+  });
+
+  it.each([false, true])(
+    'is denied, and nothing cached, where entries allow nothing together; caching mode %s',
+    mode => {
+      const { tables, engine, frameOf } = setup({ cacheNotPresent: mode });
+      tables.set(IOVA, 1, 0x5000n | R, W);
+      expect([frameOf(IOVA, 0), frameOf(IOVA, 0)]).toEqual(['denied', 'denied']);
+      expect([engine.iotlbSize, engine.counters.notPresentHits]).toEqual([0, 0]);
     },
   );
 });

@@ -4,6 +4,7 @@ import { Access } from '../../src/iommu/translator.ts';
 import { vtdSecondStage } from '../../src/page-tables/vtd-second-stage.ts';
 import { Walker, WalkStatus } from '../../src/page-tables/walker.ts';
 import { referenceWalk } from '../iommu/reference.ts';
+import { vtdReference } from '../iommu/reference-formats.ts';
 import {
   FakeMemory,
   type FakeMemoryOptions,
@@ -383,7 +384,7 @@ describe('random tables', () => {
           for (const [address, access] of asked) {
             const limited = address >> 63n === 0n ? address & ((1n << BigInt(12 + 9 * levels)) - 1n) : address;
             const status = walker.walk(0, levels, ...words(limited), access);
-            const wanted = referenceWalk(a => memory.word(a), options, 0, levels, limited, access);
+            const wanted = referenceWalk(a => memory.word(a), vtdReference(options), 0, levels, limited, access);
             const got =
               status === WalkStatus.ok
                 ? { status: 'ok', frame: walker.frame, shift: walker.shift, permissions: walker.permissions }

@@ -4,7 +4,7 @@
  */
 import { WalkStatus } from '../../page-tables/walker.ts';
 import type { TranslationEngine } from '../translation-engine.ts';
-import { Access, type Translation } from '../translator.ts';
+import { Access, bytesToPageEnd, type Translation } from '../translator.ts';
 import { CONTEXT_ENTRY_BYTES, ContextEntry, type ContextRules, contextRules } from './context.ts';
 import { type ContextCache, FAULT_DOMAIN, Slot, SlotKind } from './context-cache.ts';
 import { address64, frameOf, type VtdCore } from './core.ts';
@@ -15,10 +15,10 @@ import { checkRoot, contextTableFrame, type ReservedBits, ROOT_ENTRY_BYTES, root
 
 const READ_WRITE = Access.read | Access.write;
 const PAGE_SHIFT = 12;
+const GIBIBYTE_SHIFT = 30;
 /** FEEx_xxxxh, where processors take interrupt messages (3.15). */
-const INTERRUPT_RANGE_MASK = 0xfff00000 | 0;
-const INTERRUPT_RANGE = 0xfee00000 | 0;
-const INTERRUPT_FRAMES = 0xfee;
+const INTERRUPT_MEBIBYTE = 0xfee;
+const INTERRUPT_FRAME = INTERRUPT_MEBIBYTE << 8;
 /** Bits of an address's upper word that a frame number has no room for. */
 const UNADDRESSABLE = ~0x7ff;
 
@@ -49,25 +49,70 @@ export class DmaRemapper {
 
   /** As `Translator.translate`; an access of zero is a zero-length read, which any permission allows (3.14). */
   translate(requesterId: number, high: number, low: number, access: number, out: Translation): boolean {
-    const { core, contexts } = this;
-    if (!this.enabled) {
-      core.statistics.untranslated++;
-      return this.untranslated(requesterId, high, low, out);
+    return this.translateRun(requesterId, high, low, access, 1, out);
+  }
+
+  /**
+   * As `RunTranslator.translateRun`. What is in both caches, in the usual way, is found here; `translateSlowly` knows all the rest,
+   * and alone would do.
+   */
+  translateRun(
+    requesterId: number,
+    high: number,
+    low: number,
+    access: number,
+    length: number,
+    out: Translation,
+  ): boolean {
+    // Numbers stand for `Slot` and the interrupt range here: the compiler cannot fold constants, those of other modules least.
+    const at = this.contexts.find(requesterId);
+    if (at < 0 || !this.enabled) return this.translateSlowly(requesterId, high, low, access, length, out);
+    const slot = this.contexts.words;
+    if (
+      ((high >>> slot[at | 4]!) | slot[at | 5]!) !== 0 ||
+      (low >>> 20 === 0xfee && high === 0) ||
+      !this.engine.translateHit(slot[at | 1]!, high, low, access, out)
+    ) {
+      return this.translateSlowly(requesterId, high, low, access, length, out);
     }
-    core.statistics.translations++;
-    const toInterruptRange = high === 0 && (low & INTERRUPT_RANGE_MASK) === INTERRUPT_RANGE;
+    const { statistics } = this.core;
+    statistics.translations++;
+    statistics.contextHits++;
+    if (length > 4096 - (low & 0xfff) || out.frame >>> 8 === 0xfee) {
+      return this.finish(requesterId, high, low, access, length, out, at);
+    }
+    out.bytes = length;
+    return true;
+  }
+
+  private translateSlowly(
+    requesterId: number,
+    high: number,
+    low: number,
+    access: number,
+    length: number,
+    out: Translation,
+  ): boolean {
+    const { core, contexts } = this;
+    const { statistics } = core;
+    if (!this.enabled) {
+      return this.untranslated(requesterId, high, low, length, out);
+    }
+    statistics.translations++;
+    const toInterruptRange = high === 0 && low >>> 20 === INTERRUPT_MEBIBYTE;
     if (toInterruptRange && (access & Access.read) === 0) {
       // Interrupt requests and zero-length reads are not subject to remapping.
-      core.statistics.interruptRequests++;
-      return identity(high, low, out);
+      statistics.interruptRequests++;
+      identity(high, low, bytesToPageEnd(PAGE_SHIFT, low, length), out);
+      return true;
     }
 
     const { generation } = core;
     let at = contexts.find(requesterId);
     if (at >= 0) {
-      core.statistics.contextHits++;
+      statistics.contextHits++;
     } else {
-      core.statistics.contextMisses++;
+      statistics.contextMisses++;
       const reason = this.load(requesterId);
       // A reset while guest memory was read: this request belongs to what is gone.
       if (generation !== core.generation) return false;
@@ -78,25 +123,16 @@ export class DmaRemapper {
     }
 
     const slot = contexts.words;
-    const suppressed = slot[at + Slot.faultProcessingDisabled] === 1;
-    const kind = slot[at + Slot.kind];
-    if (kind === SlotKind.fault) {
-      return this.fault(requesterId, high, low, access, slot[at + Slot.reason] as FaultReason, suppressed);
+    if (
+      slot[at + Slot.kind] !== SlotKind.secondStage ||
+      toInterruptRange ||
+      high >>> slot[at + Slot.limitShift]! !== 0
+    ) {
+      return this.unusual(requesterId, high, low, access, length, out, at);
     }
-    if (toInterruptRange) {
-      return this.fault(requesterId, high, low, access, FaultReason.interruptAddress, suppressed);
-    }
-    if (high >>> slot[at + Slot.limitShift] !== 0) {
-      return this.fault(requesterId, high, low, access, FaultReason.addressBeyondWidth, suppressed);
-    }
-    if (kind === SlotKind.passThrough) {
-      core.statistics.passThrough++;
-      return identity(high, low, out);
-    }
-
-    const domain = slot[at + Slot.domain];
-    const levels = slot[at + Slot.levels];
-    const status = this.walk(domain, slot[at + Slot.rootFrame], levels, high, low, access, out);
+    const domain = slot[at + Slot.domain]!;
+    const levels = slot[at + Slot.levels]!;
+    const status = this.engine.translate(domain, slot[at + Slot.rootFrame]!, levels, high, low, access, out);
     if (generation !== core.generation) {
       // The walk may have filled the caches after the reset had emptied them.
       this.engine.invalidateAll();
@@ -105,35 +141,79 @@ export class DmaRemapper {
     if (status !== WalkStatus.ok) {
       const reason = this.reasonOf(status, at, high, low, access, out);
       if (generation !== core.generation) return false;
-      return this.fault(requesterId, high, low, access, reason, suppressed);
+      return this.fault(requesterId, high, low, access, reason, slot[at + Slot.faultProcessingDisabled] === 1);
     }
-    if (out.frame >>> 8 === INTERRUPT_FRAMES) {
-      // A faulting translation is not cached unless caching mode says so (6.2.4.1).
-      if (!this.cachingMode) this.engine.invalidatePages(domain, high, low, 0, true);
-      return this.fault(requesterId, high, low, access, FaultReason.interruptAddress, suppressed);
-    }
-    return true;
+    return this.finish(requesterId, high, low, access, length, out, at);
   }
 
-  private walk(
-    domain: number,
-    rootFrame: number,
-    levels: number,
+  /** After a translation of the first page: whether it may be used, and how far it goes. */
+  private finish(
+    requesterId: number,
     high: number,
     low: number,
     access: number,
+    length: number,
     out: Translation,
-  ): WalkStatus {
-    const { engine } = this;
-    if (access !== 0) return engine.translate(domain, rootFrame, levels, high, low, access, out);
-    const status = engine.translate(domain, rootFrame, levels, high, low, Access.write, out);
-    if (status !== WalkStatus.denied) return status;
-    return engine.translate(domain, rootFrame, levels, high, low, Access.read, out);
+    at: number,
+  ): boolean {
+    if (out.frame >>> 8 === INTERRUPT_MEBIBYTE) return this.interruptFault(requesterId, high, low, access, at);
+    const slot = this.contexts.words;
+    const limit = beforeInterruptRange(high, low, out.frame, length);
+    const more = this.engine.extend(slot[at + Slot.domain]!, slot[at + Slot.levels]!, high, low, access, limit, out);
+    const { statistics } = this.core;
+    statistics.translations += more;
+    statistics.contextHits += more;
+    return true;
+  }
+
+  /** A page that is mapped to where interrupt messages go. */
+  private interruptFault(requesterId: number, high: number, low: number, access: number, at: number): false {
+    const slot = this.contexts.words;
+    // A faulting translation is not cached unless caching mode says so (6.2.4.1).
+    if (!this.cachingMode) this.engine.invalidatePages(slot[at + Slot.domain]!, high, low, 0, true);
+    const suppressed = slot[at + Slot.faultProcessingDisabled] === 1;
+    return this.fault(requesterId, high, low, access, FaultReason.interruptAddress, suppressed);
+  }
+
+  /** What is not an address within reach of the second-stage tables of a good context entry. */
+  private unusual(
+    requesterId: number,
+    high: number,
+    low: number,
+    access: number,
+    length: number,
+    out: Translation,
+    at: number,
+  ): boolean {
+    const slot = this.contexts.words;
+    const { statistics } = this.core;
+    const suppressed = slot[at + Slot.faultProcessingDisabled] === 1;
+    const kind = slot[at + Slot.kind];
+    if (kind === SlotKind.fault) {
+      return this.fault(requesterId, high, low, access, slot[at + Slot.reason] as FaultReason, suppressed);
+    }
+    if (high === 0 && low >>> 20 === INTERRUPT_MEBIBYTE) {
+      return this.fault(requesterId, high, low, access, FaultReason.interruptAddress, suppressed);
+    }
+    if (high >>> slot[at + Slot.limitShift]! !== 0) {
+      return this.fault(requesterId, high, low, access, FaultReason.addressBeyondWidth, suppressed);
+    }
+    const limit = beforeInterruptRange(high, low, frameOf(high, low), length);
+    const pages = identity(high, low, bytesToPageEnd(GIBIBYTE_SHIFT, low, limit), out);
+    statistics.passThrough += pages;
+    statistics.translations += pages - 1;
+    statistics.contextHits += pages - 1;
+    return true;
   }
 
   /** Off, the unit lets everything pass; an address that no guest memory can have goes nowhere. */
-  private untranslated(requesterId: number, high: number, low: number, out: Translation): boolean {
-    if ((high & UNADDRESSABLE) === 0) return identity(high, low, out);
+  private untranslated(requesterId: number, high: number, low: number, length: number, out: Translation): boolean {
+    const { statistics } = this.core;
+    if ((high & UNADDRESSABLE) === 0) {
+      statistics.untranslated += identity(high, low, bytesToPageEnd(GIBIBYTE_SHIFT, low, length), out);
+      return true;
+    }
+    statistics.untranslated++;
     this.core.note('vtd.unaddressable', { requesterId, address: address64(high, low) });
     return false;
   }
@@ -206,9 +286,23 @@ export class DmaRemapper {
   }
 }
 
-function identity(high: number, low: number, out: Translation): true {
+/** Returns how many pages that is. */
+function identity(high: number, low: number, bytes: number, out: Translation): number {
   out.frame = frameOf(high, low);
   out.shift = PAGE_SHIFT;
   out.permissions = READ_WRITE;
-  return true;
+  out.bytes = bytes;
+  return ((low & 0xfff) + bytes + 0xfff) >>> PAGE_SHIFT;
+}
+
+/** How many of `length` bytes lie before the interrupt range, on either side of the translation; all, where it starts beyond. */
+function beforeInterruptRange(high: number, low: number, frame: number, length: number): number {
+  let limit = length;
+  const within = low & 0xfff;
+  if (high === 0) limit = before((INTERRUPT_FRAME - (low >>> PAGE_SHIFT)) * 4096 - within, limit);
+  return before((INTERRUPT_FRAME - frame) * 4096 - within, limit);
+}
+
+function before(distance: number, limit: number): number {
+  return distance > 0 && distance < limit ? distance : limit;
 }

@@ -5,7 +5,7 @@ import type { InterruptMessages, JobQueue } from '../../pci/ports.ts';
 import { type FieldHandle, type RegisterAccess, RegisterFile, type RegisterHandler } from '../../pci/registers.ts';
 import type { Trace } from '../../trace/trace.ts';
 import { TranslationEngine } from '../translation-engine.ts';
-import type { Translation, Translator } from '../translator.ts';
+import type { RunTranslator, Translation } from '../translator.ts';
 import { type VtdCapabilities, type VtdOptions, vtdCapabilities } from './capabilities.ts';
 import { ContextCache } from './context-cache.ts';
 import { address64, frameOf, VtdCore } from './core.ts';
@@ -34,7 +34,7 @@ const QUEUE_ENABLE = 1 << 26;
 const PAGE_MASK = ~0xfff;
 const TABLE_MODE_SHIFT = 10;
 
-export class VtdUnit implements Translator, RegisterHandler {
+export class VtdUnit implements RunTranslator, RegisterHandler {
   readonly registers: RegisterFile;
   readonly statistics: VtdStatistics;
   readonly capabilities: VtdCapabilities;
@@ -80,6 +80,17 @@ export class VtdUnit implements Translator, RegisterHandler {
 
   translate(requesterId: number, high: number, low: number, access: number, out: Translation): boolean {
     return this.remapper.translate(requesterId, high, low, access, out);
+  }
+
+  translateRun(
+    requesterId: number,
+    high: number,
+    low: number,
+    access: number,
+    length: number,
+    out: Translation,
+  ): boolean {
+    return this.remapper.translateRun(requesterId, high, low, access, length, out);
   }
 
   read(access: RegisterAccess): void {

@@ -1,7 +1,7 @@
 /* Cases in which the bytes must arrive. */
 #include "fixture.h"
 
-#include "report.h"
+#include "report/report.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -198,9 +198,9 @@ bool case_two_domains(struct fixture *fixture)
 	if (!expect_fault(fixture, second, private_page->iova, 64, true) ||
 	    !all_bytes(private_page->memory, SMALL_PAGE, GUARD, "the first device's private page"))
 		return false;
-	fact_text("devices", second->function.address);
-	detail("%s and %s at the same IOVA 0x%llx reached their own memory only", first->function.address,
-	       second->function.address, (unsigned long long)a->iova);
+	fact_text("devices", second->address);
+	detail("%s and %s at the same IOVA 0x%llx reached their own memory only", first->address,
+	       second->address, (unsigned long long)a->iova);
 	return true;
 }
 
@@ -225,7 +225,7 @@ bool case_remap(struct fixture *fixture)
 		return false;
 
 	fill_byte(before->memory, SMALL_PAGE, GUARD);
-	if (!buffer_unmap(before) || !buffer_map(after, &edu->function, iova, SMALL_PAGE, READ_WRITE))
+	if (!buffer_unmap(before) || !buffer_map(after, vfio_of(fixture, edu), iova, SMALL_PAGE, READ_WRITE))
 		return false;
 	if (after->iova != iova)
 		return failed("expected the new memory at IOVA 0x%llx, seen it at 0x%llx: its physical address is the "

@@ -1,7 +1,7 @@
 /* Cases in which the IOMMU must refuse the DMA, and the guest's kernel must say so. */
 #include "fixture.h"
 
-#include "report.h"
+#include "report/report.h"
 
 #define SOURCE_IOVA 0x02340000ull
 #define TARGET_IOVA 0x05670000ull

@@ -1,7 +1,7 @@
 /* Cases in which the device's interrupt must reach this program, through VFIO's eventfd. */
 #include "fixture.h"
 
-#include "report.h"
+#include "report/report.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -73,7 +73,7 @@ static bool check_msi(struct fixture *fixture, struct edu *edu, int event_fd)
 	if (!target)
 		return false;
 	fill_pattern(source->memory, SMALL_PAGE, 21);
-	if (!vfio_irq_connect(&edu->function, VFIO_PCI_MSI_IRQ_INDEX, event_fd) ||
+	if (!vfio_irq_connect(vfio_of(fixture, edu), VFIO_PCI_MSI_IRQ_INDEX, event_fd) ||
 	    !expect_quiet(event_fd, "before anything was raised"))
 		return false;
 	edu_raise_interrupt(edu, RAISED_BIT);
@@ -83,7 +83,7 @@ static bool check_msi(struct fixture *fixture, struct edu *edu, int event_fd)
 	    !edu_write_and_interrupt(edu, target->iova, 0, EDU_BUFFER_SIZE) ||
 	    !expect_interrupt(edu, event_fd, EDU_IRQ_DMA, "at the end of a DMA") ||
 	    !same_bytes(source->memory, target->memory, SMALL_PAGE, "memory when the interrupt came") ||
-	    !vfio_irq_connect(&edu->function, VFIO_PCI_MSI_IRQ_INDEX, -1))
+	    !vfio_irq_connect(vfio_of(fixture, edu), VFIO_PCI_MSI_IRQ_INDEX, -1))
 		return false;
 	fact_number("interrupts", 2);
 	detail("one interrupt raised by hand and one at the end of a DMA, each seen once and acknowledged");
@@ -97,7 +97,7 @@ bool case_msi(struct fixture *fixture)
 	int event_fd;
 	bool passed;
 
-	if (!edu || !vfio_irq_count(&edu->function, VFIO_PCI_MSI_IRQ_INDEX, &vectors))
+	if (!edu || !vfio_irq_count(vfio_of(fixture, edu), VFIO_PCI_MSI_IRQ_INDEX, &vectors))
 		return false;
 	if (vectors == 0)
 		return failed("expected an MSI capability, seen none");
@@ -109,11 +109,11 @@ bool case_msi(struct fixture *fixture)
 	return passed;
 }
 
-static bool check_intx(struct edu *edu, int event_fd)
+static bool check_intx(struct fixture *fixture, struct edu *edu, int event_fd)
 {
 	uint64_t events;
 
-	if (!vfio_irq_connect(&edu->function, VFIO_PCI_INTX_IRQ_INDEX, event_fd))
+	if (!vfio_irq_connect(vfio_of(fixture, edu), VFIO_PCI_INTX_IRQ_INDEX, event_fd))
 		return false;
 	edu_raise_interrupt(edu, RAISED_BIT);
 	if (!take_events(event_fd, ARRIVAL_DEADLINE_MS, &events))
@@ -123,14 +123,14 @@ static bool check_intx(struct edu *edu, int event_fd)
 	if (!expect_quiet(event_fd, "while masked"))
 		return false;
 	/* The device still asks for service: a level-triggered line fires again as soon as it is unmasked. */
-	if (!vfio_irq_unmask(&edu->function, VFIO_PCI_INTX_IRQ_INDEX) ||
+	if (!vfio_irq_unmask(vfio_of(fixture, edu), VFIO_PCI_INTX_IRQ_INDEX) ||
 	    !expect_interrupt(edu, event_fd, RAISED_BIT, "unmasked without acknowledging") ||
-	    !vfio_irq_unmask(&edu->function, VFIO_PCI_INTX_IRQ_INDEX) ||
+	    !vfio_irq_unmask(vfio_of(fixture, edu), VFIO_PCI_INTX_IRQ_INDEX) ||
 	    !expect_quiet(event_fd, "unmasked after acknowledging"))
 		return false;
 	edu_raise_interrupt(edu, RAISED_BIT);
 	if (!expect_interrupt(edu, event_fd, RAISED_BIT, "raised again") ||
-	    !vfio_irq_connect(&edu->function, VFIO_PCI_INTX_IRQ_INDEX, -1))
+	    !vfio_irq_connect(vfio_of(fixture, edu), VFIO_PCI_INTX_IRQ_INDEX, -1))
 		return false;
 	fact_number("interrupts", 3);
 	detail("level held until acknowledged, masked and unmasked: three interrupts, each seen once");
@@ -144,14 +144,14 @@ bool case_intx(struct fixture *fixture)
 	int event_fd;
 	bool passed;
 
-	if (!edu || !vfio_irq_count(&edu->function, VFIO_PCI_INTX_IRQ_INDEX, &pins))
+	if (!edu || !vfio_irq_count(vfio_of(fixture, edu), VFIO_PCI_INTX_IRQ_INDEX, &pins))
 		return false;
 	if (pins == 0)
 		return skipped(fixture, "the device has no interrupt pin");
 	event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (event_fd < 0)
 		return failed_errno("eventfd");
-	passed = check_intx(edu, event_fd);
+	passed = check_intx(fixture, edu, event_fd);
 	close(event_fd);
 	return passed;
 }

@@ -1,6 +1,6 @@
 #include "fixture.h"
 
-#include "report.h"
+#include "report/report.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -24,7 +24,7 @@ void fixture_end(struct fixture *fixture)
 {
 	kmsg_close(&fixture->kmsg);
 	for (size_t i = 0; i < fixture->edu_count; i++)
-		edu_close(&fixture->edus[i]);
+		vfio_close(&fixture->functions[i]);
 	for (size_t i = 0; i < fixture->buffer_count; i++)
 		buffer_free(&fixture->buffers[i]);
 }
@@ -39,7 +39,14 @@ struct edu *use_edu(struct fixture *fixture)
 		return NULL;
 	}
 	fixture->edu_count++;
-	return edu_open(edu, fixture->addresses[index]) ? edu : NULL;
+	if (!vfio_open(&fixture->functions[index], fixture->addresses[index]))
+		return NULL;
+	return edu_start(edu, &fixture->functions[index].pci) ? edu : NULL;
+}
+
+struct vfio_function *vfio_of(struct fixture *fixture, const struct edu *edu)
+{
+	return &fixture->functions[edu - fixture->edus];
 }
 
 static struct dma_buffer *next_buffer(struct fixture *fixture)
@@ -62,7 +69,7 @@ struct dma_buffer *use_buffer(struct fixture *fixture, struct edu *edu, size_t s
 {
 	struct dma_buffer *buffer = use_unmapped(fixture, size);
 
-	return buffer && buffer_map(buffer, &edu->function, iova, SMALL_PAGE, access) ? buffer : NULL;
+	return buffer && buffer_map(buffer, vfio_of(fixture, edu), iova, SMALL_PAGE, access) ? buffer : NULL;
 }
 
 struct dma_buffer *use_scattered(struct fixture *fixture, struct edu *edu, size_t size, uint64_t iova)
@@ -70,7 +77,7 @@ struct dma_buffer *use_scattered(struct fixture *fixture, struct edu *edu, size_
 	struct dma_buffer *buffer = next_buffer(fixture);
 
 	return buffer && buffer_allocate_scattered(buffer, size) &&
-			       buffer_map(buffer, &edu->function, iova, SMALL_PAGE, READ_WRITE)
+			       buffer_map(buffer, vfio_of(fixture, edu), iova, SMALL_PAGE, READ_WRITE)
 		       ? buffer
 		       : NULL;
 }
@@ -80,7 +87,7 @@ struct dma_buffer *use_large(struct fixture *fixture, struct edu *edu, uint64_t 
 	struct dma_buffer *buffer = next_buffer(fixture);
 
 	return buffer && buffer_allocate_large(buffer) &&
-			       buffer_map(buffer, &edu->function, iova, LARGE_PAGE, READ_WRITE)
+			       buffer_map(buffer, vfio_of(fixture, edu), iova, LARGE_PAGE, READ_WRITE)
 		       ? buffer
 		       : NULL;
 }
@@ -105,7 +112,7 @@ bool skipped(struct fixture *fixture, const char *why)
 
 bool expect_fault(struct fixture *fixture, struct edu *edu, uint64_t iova, uint32_t count, bool write)
 {
-	const char *address = edu->function.address, *access = write ? "Write" : "Read";
+	const char *address = edu->address, *access = write ? "Write" : "Read";
 	char line[KMSG_LINE];
 	bool found = false, done = kmsg_open(&fixture->kmsg);
 	int attempts = 0;

@@ -2,7 +2,7 @@
 #ifndef DMA_DEMO_FIXTURE_H
 #define DMA_DEMO_FIXTURE_H
 
-#include "edu.h"
+#include "edu/edu.h"
 #include "kmsg.h"
 #include "memory.h"
 
@@ -15,6 +15,7 @@
 struct fixture {
 	char (*addresses)[16];
 	size_t address_count;
+	struct vfio_function functions[MAX_EDUS];
 	struct edu edus[MAX_EDUS];
 	size_t edu_count;
 	struct dma_buffer buffers[MAX_BUFFERS];
@@ -28,6 +29,9 @@ void fixture_end(struct fixture *fixture);
 
 /* Opens the next device of the list. NULL, with failed() called, when that does not work. */
 struct edu *use_edu(struct fixture *fixture);
+
+/* VFIO's side of a device that use_edu() opened. */
+struct vfio_function *vfio_of(struct fixture *fixture, const struct edu *edu);
 
 /* Allocates a buffer and maps it. NULL, with failed() called, when that does not work. */
 struct dma_buffer *use_buffer(struct fixture *fixture, struct edu *edu, size_t size, uint64_t iova, uint32_t access);
@@ -48,13 +52,6 @@ bool skipped(struct fixture *fixture, const char *why);
  * the facts and, as the case's detail, on success.
  */
 bool expect_fault(struct fixture *fixture, struct edu *edu, uint64_t iova, uint32_t count, bool write);
-
-/* One case: `run` returns true when it passed. */
-struct case_definition {
-	const char *name;
-	const char *title;
-	bool (*run)(struct fixture *fixture);
-};
 
 bool case_device_reads(struct fixture *fixture);
 bool case_device_writes(struct fixture *fixture);

@@ -2,7 +2,7 @@
 #include "kmsg.h"
 
 #include "memory.h"
-#include "report.h"
+#include "report/report.h"
 
 #include <errno.h>
 #include <fcntl.h>

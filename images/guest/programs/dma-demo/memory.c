@@ -1,24 +1,18 @@
 #define _GNU_SOURCE
 #include "memory.h"
 
-#include "edu.h"
-#include "report.h"
+#include "edu/edu.h"
+#include "memory/physical.h"
+#include "report/report.h"
 
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 /* Tries to find an IOVA that differs from the physical address; each try moves on by the buffer's size. */
 #define MAX_IOVA_TRIES 16
 /* A scattered buffer takes every second page of a pool, highest physical address first. */
 #define POOL_FACTOR 2
-
-/* Documentation/admin-guide/mm/pagemap.rst */
-#define PAGEMAP_PRESENT (1ull << 63)
-#define PAGEMAP_FRAME ((1ull << 55) - 1)
 
 static bool lock_pages(struct dma_buffer *buffer)
 {
@@ -119,33 +113,12 @@ bool buffer_allocate_scattered(struct dma_buffer *buffer, size_t size)
 	return true;
 }
 
-static bool reserve_large_page(void)
-{
-	static const char path[] = "/proc/sys/vm/nr_hugepages";
-	unsigned long count = 0;
-	FILE *file = fopen(path, "r+");
-	bool done;
-
-	if (!file)
-		return failed_errno("cannot open %s", path);
-	done = fscanf(file, "%lu", &count) == 1 && fseek(file, 0, SEEK_SET) == 0 &&
-	       fprintf(file, "%lu\n", count + 1) > 0;
-	if (fclose(file) != 0 || !done)
-		return failed_errno("cannot reserve a huge page through %s", path);
-	return true;
-}
-
 bool buffer_allocate_large(struct dma_buffer *buffer)
 {
 	memset(buffer, 0, sizeof(*buffer));
-	buffer->memory = map_anonymous(LARGE_PAGE, MAP_HUGETLB);
-	if (!buffer->memory) {
-		if (!reserve_large_page())
-			return false;
-		buffer->memory = map_anonymous(LARGE_PAGE, MAP_HUGETLB);
-	}
+	buffer->memory = allocate_huge_page();
 	if (!buffer->memory)
-		return failed_errno("no 2 MiB huge page to be had (see HugePages_Free in /proc/meminfo)");
+		return false;
 	buffer->size = LARGE_PAGE;
 	return lock_pages(buffer);
 }
@@ -159,24 +132,7 @@ void buffer_free(struct dma_buffer *buffer)
 
 bool buffer_physical(const struct dma_buffer *buffer, uint64_t *addresses)
 {
-	size_t pages = buffer->size / SMALL_PAGE, bytes = pages * sizeof(uint64_t);
-	off_t offset = (off_t)((uintptr_t)buffer->memory / SMALL_PAGE * sizeof(uint64_t));
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	ssize_t length;
-
-	if (fd < 0)
-		return failed_errno("cannot open /proc/self/pagemap");
-	length = pread(fd, addresses, bytes, offset);
-	close(fd);
-	if (length != (ssize_t)bytes)
-		return failed_errno("cannot read /proc/self/pagemap");
-	for (size_t i = 0; i < pages; i++) {
-		if (!(addresses[i] & PAGEMAP_PRESENT) || !(addresses[i] & PAGEMAP_FRAME))
-			return failed("page %zu has no physical address in /proc/self/pagemap: entry 0x%llx", i,
-				      (unsigned long long)addresses[i]);
-		addresses[i] = (addresses[i] & PAGEMAP_FRAME) * SMALL_PAGE;
-	}
-	return true;
+	return physical_pages(buffer->memory, buffer->size / SMALL_PAGE, addresses);
 }
 
 /* Is some page's IOVA the same as its physical address? */
@@ -232,51 +188,4 @@ bool buffer_unmap(struct dma_buffer *buffer)
 
 	buffer->function = NULL;
 	return vfio_unmap(function, buffer->iova, buffer->size);
-}
-
-void fill_pattern(void *memory, size_t size, uint64_t seed)
-{
-	uint8_t *bytes = memory;
-	/* xorshift64*, whose state must not be 0 */
-	uint64_t state = seed * 0x9e3779b97f4a7c15ull | 1;
-
-	for (size_t i = 0; i < size; i++) {
-		state ^= state >> 12;
-		state ^= state << 25;
-		state ^= state >> 27;
-		bytes[i] = (uint8_t)((state * 0x2545f4914f6cdd1dull) >> 56);
-	}
-}
-
-void fill_byte(void *memory, size_t size, uint8_t value)
-{
-	memset(memory, value, size);
-}
-
-bool same_bytes(const void *expected, const void *seen, size_t size, const char *what)
-{
-	const uint8_t *a = expected, *b = seen;
-	size_t first = 0, wrong = 0;
-
-	for (size_t i = size; i-- > 0;) {
-		if (a[i] != b[i]) {
-			first = i;
-			wrong++;
-		}
-	}
-	if (wrong == 0)
-		return true;
-	return failed("%s: %zu of %zu bytes differ, first at %zu: expected 0x%02x, seen 0x%02x", what, wrong, size,
-		      first, a[first], b[first]);
-}
-
-bool all_bytes(const void *seen, size_t size, uint8_t value, const char *what)
-{
-	const uint8_t *bytes = seen;
-
-	for (size_t i = 0; i < size; i++) {
-		if (bytes[i] != value)
-			return failed("%s: expected 0x%02x throughout, seen 0x%02x at %zu", what, value, bytes[i], i);
-	}
-	return true;
 }

@@ -1,11 +1,10 @@
-/* Memory for DMA: locked pages, where they are physically, and patterns to compare. */
+/* Memory for DMA: locked pages, mapped for a device through VFIO. */
 #ifndef DMA_DEMO_MEMORY_H
 #define DMA_DEMO_MEMORY_H
 
+#include "memory/patterns.h"
+#include "memory/physical.h"
 #include "vfio.h"
-
-#define SMALL_PAGE 4096ull
-#define LARGE_PAGE 0x200000ull
 
 struct dma_buffer {
 	uint8_t *memory;
@@ -36,15 +35,5 @@ bool buffer_unmap(struct dma_buffer *buffer);
 
 /* Physical address of each small page of the buffer, from /proc/self/pagemap. */
 bool buffer_physical(const struct dma_buffer *buffer, uint64_t *addresses);
-
-/* Fills with a pseudo-random pattern; another seed gives other bytes. */
-void fill_pattern(void *memory, size_t size, uint64_t seed);
-void fill_byte(void *memory, size_t size, uint8_t value);
-
-/* The bytes must be equal; `what` names them in the message. */
-bool same_bytes(const void *expected, const void *seen, size_t size, const char *what);
-
-/* The bytes must all be `value`. */
-bool all_bytes(const void *seen, size_t size, uint8_t value, const char *what);
 
 #endif

@@ -1,6 +1,6 @@
 #include "vfio.h"
 
-#include "report.h"
+#include "report/report.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -45,21 +45,21 @@ static bool open_group(struct vfio_function *function)
 	char driver[64], group[32], path[64];
 	struct vfio_group_status status = { .argsz = sizeof(status) };
 
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", function->address);
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", function->pci.address);
 	if (access(path, F_OK) < 0)
-		return failed("there is no PCI function %s", function->address);
-	if (!link_target(function->address, "iommu_group", group, sizeof(group)))
-		return failed("%s is in no IOMMU group: no IOMMU is active for it in this guest", function->address);
-	if (!link_target(function->address, "driver", driver, sizeof(driver)))
-		return failed("%s has no driver: expected vfio-pci", function->address);
+		return failed("there is no PCI function %s", function->pci.address);
+	if (!link_target(function->pci.address, "iommu_group", group, sizeof(group)))
+		return failed("%s is in no IOMMU group: no IOMMU is active for it in this guest", function->pci.address);
+	if (!link_target(function->pci.address, "driver", driver, sizeof(driver)))
+		return failed("%s has no driver: expected vfio-pci", function->pci.address);
 	if (strcmp(driver, "vfio-pci") != 0)
-		return failed("%s belongs to the driver %s: expected vfio-pci", function->address, driver);
+		return failed("%s belongs to the driver %s: expected vfio-pci", function->pci.address, driver);
 
 	snprintf(path, sizeof(path), "/dev/vfio/%s", group);
 	function->group_fd = open(path, O_RDWR | O_CLOEXEC);
 	if (function->group_fd < 0 && errno == EBUSY)
 		return failed("IOMMU group %s of %s is in use already (by another function of it, or another program)",
-			      group, function->address);
+			      group, function->pci.address);
 	if (function->group_fd < 0)
 		return failed_errno("cannot open %s", path);
 	if (ioctl(function->group_fd, VFIO_GROUP_GET_STATUS, &status) < 0)
@@ -81,7 +81,7 @@ static bool region_info(struct vfio_function *function, uint32_t index, struct v
 	info->argsz = sizeof(*info);
 	info->index = index;
 	if (ioctl(function->device_fd, VFIO_DEVICE_GET_REGION_INFO, info) < 0)
-		return failed_errno("VFIO_DEVICE_GET_REGION_INFO %u of %s", index, function->address);
+		return failed_errno("VFIO_DEVICE_GET_REGION_INFO %u of %s", index, function->pci.address);
 	return true;
 }
 
@@ -93,13 +93,13 @@ static bool map_bar0(struct vfio_function *function)
 	if (!region_info(function, VFIO_PCI_BAR0_REGION_INDEX, &info))
 		return false;
 	if (info.size == 0 || !(info.flags & VFIO_REGION_INFO_FLAG_MMAP))
-		return failed("BAR 0 of %s cannot be mapped: size 0x%llx, flags 0x%x", function->address,
+		return failed("BAR 0 of %s cannot be mapped: size 0x%llx, flags 0x%x", function->pci.address,
 			      (unsigned long long)info.size, info.flags);
 	bar = mmap(NULL, info.size, PROT_READ | PROT_WRITE, MAP_SHARED, function->device_fd, (off_t)info.offset);
 	if (bar == MAP_FAILED)
-		return failed_errno("cannot map BAR 0 of %s", function->address);
-	function->bar0 = bar;
-	function->bar0_size = info.size;
+		return failed_errno("cannot map BAR 0 of %s", function->pci.address);
+	function->pci.bar0 = bar;
+	function->pci.bar0_size = info.size;
 	return true;
 }
 
@@ -114,14 +114,14 @@ static bool enable_bus_mastering(struct vfio_function *function)
 	function->config_offset = info.offset;
 	offset = (off_t)(function->config_offset + PCI_COMMAND);
 	if (pread(function->device_fd, &command, sizeof(command), offset) != sizeof(command))
-		return failed_errno("cannot read COMMAND of %s", function->address);
+		return failed_errno("cannot read COMMAND of %s", function->pci.address);
 	command |= wanted;
 	if (pwrite(function->device_fd, &command, sizeof(command), offset) != sizeof(command))
-		return failed_errno("cannot write COMMAND of %s", function->address);
+		return failed_errno("cannot write COMMAND of %s", function->pci.address);
 	if (pread(function->device_fd, &command, sizeof(command), offset) != sizeof(command))
-		return failed_errno("cannot read COMMAND of %s", function->address);
+		return failed_errno("cannot read COMMAND of %s", function->pci.address);
 	if ((command & wanted) != wanted)
-		return failed("COMMAND of %s: expected memory and bus master on, seen 0x%04x", function->address,
+		return failed("COMMAND of %s: expected memory and bus master on, seen 0x%04x", function->pci.address,
 			      command);
 	return true;
 }
@@ -130,21 +130,21 @@ bool vfio_open(struct vfio_function *function, const char *address)
 {
 	memset(function, 0, sizeof(*function));
 	function->container_fd = function->group_fd = function->device_fd = -1;
-	snprintf(function->address, sizeof(function->address), "%s", address);
+	snprintf(function->pci.address, sizeof(function->pci.address), "%s", address);
 
 	if (!open_container(function) || !open_group(function))
 		return false;
-	function->device_fd = ioctl(function->group_fd, VFIO_GROUP_GET_DEVICE_FD, function->address);
+	function->device_fd = ioctl(function->group_fd, VFIO_GROUP_GET_DEVICE_FD, function->pci.address);
 	if (function->device_fd < 0)
-		return failed_errno("VFIO_GROUP_GET_DEVICE_FD of %s", function->address);
+		return failed_errno("VFIO_GROUP_GET_DEVICE_FD of %s", function->pci.address);
 	return map_bar0(function) && enable_bus_mastering(function);
 }
 
 void vfio_close(struct vfio_function *function)
 {
-	if (function->bar0)
-		munmap((void *)function->bar0, function->bar0_size);
-	function->bar0 = NULL;
+	if (function->pci.bar0)
+		munmap((void *)function->pci.bar0, function->pci.bar0_size);
+	function->pci.bar0 = NULL;
 	if (function->device_fd >= 0)
 		close(function->device_fd);
 	if (function->group_fd >= 0)
@@ -188,7 +188,7 @@ bool vfio_irq_count(struct vfio_function *function, uint32_t index, uint32_t *co
 	struct vfio_irq_info info = { .argsz = sizeof(info), .index = index };
 
 	if (ioctl(function->device_fd, VFIO_DEVICE_GET_IRQ_INFO, &info) < 0)
-		return failed_errno("VFIO_DEVICE_GET_IRQ_INFO %u of %s", index, function->address);
+		return failed_errno("VFIO_DEVICE_GET_IRQ_INFO %u of %s", index, function->pci.address);
 	*count = info.count;
 	return true;
 }
@@ -211,7 +211,7 @@ bool vfio_irq_connect(struct vfio_function *function, uint32_t index, int event_
 	memcpy(request.bytes + sizeof(request.set), &descriptor, sizeof(descriptor));
 	if (ioctl(function->device_fd, VFIO_DEVICE_SET_IRQS, &request) < 0)
 		return failed_errno("VFIO_DEVICE_SET_IRQS: %s interrupt index %u of %s", disable ? "disable" : "enable",
-				    index, function->address);
+				    index, function->pci.address);
 	return true;
 }
 
@@ -226,6 +226,6 @@ bool vfio_irq_unmask(struct vfio_function *function, uint32_t index)
 	};
 
 	if (ioctl(function->device_fd, VFIO_DEVICE_SET_IRQS, &set) < 0)
-		return failed_errno("VFIO_DEVICE_SET_IRQS: unmask interrupt index %u of %s", index, function->address);
+		return failed_errno("VFIO_DEVICE_SET_IRQS: unmask interrupt index %u of %s", index, function->pci.address);
 	return true;
 }

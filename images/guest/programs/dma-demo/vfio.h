@@ -5,19 +5,19 @@
 #ifndef DMA_DEMO_VFIO_H
 #define DMA_DEMO_VFIO_H
 
+#include "pci/function.h"
+
 #include <linux/vfio.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct vfio_function {
-	char address[16]; /* 0000:01:00.0 */
+	struct pci_function pci;
 	int container_fd;
 	int group_fd;
 	int device_fd;
 	uint64_t config_offset; /* of configuration space in device_fd */
-	volatile uint8_t *bar0;
-	size_t bar0_size;
 };
 
 /* Opens the function, which resets it, maps BAR 0 and turns on memory decoding and bus mastering. */

@@ -1,6 +1,6 @@
 /* What a case found out, and how it is told: one text line or one JSON object per case. */
-#ifndef DMA_DEMO_REPORT_H
-#define DMA_DEMO_REPORT_H
+#ifndef LIB_REPORT_REPORT_H
+#define LIB_REPORT_REPORT_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-#include "report.h"
+#include "report/report.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -73,7 +73,7 @@ static struct fact *new_fact(const char *key, bool quoted)
 	struct fact *fact;
 
 	if (fact_count == MAX_FACTS) {
-		fprintf(stderr, "dma-demo: more than %d facts in one case\n", MAX_FACTS);
+		fprintf(stderr, "more than %d facts in one case\n", MAX_FACTS);
 		abort();
 	}
 	fact = &facts[fact_count++];

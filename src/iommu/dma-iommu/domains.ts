@@ -1,0 +1,198 @@
+/** Domains: made, configured, flushed, deleted. */
+import { BuddyAllocator } from './buddy-allocator.ts';
+import { configure } from './caller-tables.ts';
+import {
+  BAD_ALLOCATOR,
+  BAD_DOMAIN_FLAGS,
+  BAD_DOMAIN_TYPE,
+  BAD_HANDLE,
+  BAD_RESERVED_REGION,
+  BAD_VA_LIST,
+  CONFIGURE_FLUSHES,
+  DOMAIN_IN_USE,
+  ownsPageTables,
+  VA_LIST_MAX,
+  WRONG_DOMAIN_TYPE,
+} from './choices.ts';
+import type { Core } from './core.ts';
+import { Domain } from './domain.ts';
+import type { Engines } from './engines.ts';
+import {
+  DOMAINS_MAX,
+  LOGICAL_ADDRESS_BITS,
+  OPERATION_PAGES_MAX,
+  PHYSICAL_FRAMES,
+  RESERVED_REGIONS_MAX,
+} from './limits.ts';
+import { fits, ManagedTables } from './managed-tables.ts';
+import { NtStatus } from './ntstatus.ts';
+import type { Answer, DmaIommuOperations } from './operations.ts';
+import { isPageAligned } from './physical-pages.ts';
+import {
+  type DomainHandle,
+  DomainType,
+  type LogicalAllocatorConfig,
+  LogicalAllocatorType,
+  Permission,
+  type ReservedRegion,
+} from './types.ts';
+
+type Args<Name extends keyof DmaIommuOperations> = Parameters<DmaIommuOperations[Name]>[0];
+
+const PAGE_SHIFT = 12;
+const PAGE_SHIFT_BIG = 12n;
+/** Of a 64-bit system. */
+const ALLOCATOR_WIDTH_MAX = 63;
+const ANY_64_BITS = 1n << 64n;
+
+export class Domains {
+  #count = 0;
+
+  constructor(
+    private readonly core: Core,
+    private readonly engines: Engines,
+  ) {}
+
+  find(handle: DomainHandle): Domain | undefined {
+    return this.core.handles.find(handle, Domain);
+  }
+
+  create(
+    type: number,
+    flags: bigint | number,
+    allocatorConfig: LogicalAllocatorConfig | undefined,
+    reservedRegions: readonly ReservedRegion[],
+  ): Answer & { domain?: DomainHandle } {
+    if (!isDomainType(type)) return { status: BAD_DOMAIN_TYPE };
+    if (flags !== 0 && flags !== 0n) return { status: BAD_DOMAIN_FLAGS };
+    const managed = ownsPageTables(type);
+    const allocator = allocatorFor(allocatorConfig, managed);
+    if (allocator === 'bad') return { status: BAD_ALLOCATOR };
+    if (!regionsMakeSense(reservedRegions)) return { status: BAD_RESERVED_REGION };
+    if (this.#count >= DOMAINS_MAX) return { status: NtStatus.INSUFFICIENT_RESOURCES };
+
+    const domain = new Domain(type);
+    domain.handle = this.core.handles.add(domain) as DomainHandle;
+    if (domain.handle === 0) return { status: NtStatus.INSUFFICIENT_RESOURCES };
+    this.#count++;
+    if (managed) {
+      const status = this.#build(domain, allocator, reservedRegions);
+      if (status !== NtStatus.SUCCESS) {
+        this.#remove(domain);
+        return { status };
+      }
+    }
+    this.core.note('dma-iommu.domainCreated', { domain: domain.handle, type });
+    return { status: NtStatus.SUCCESS, domain: domain.handle };
+  }
+
+  delete({ domain: handle }: Args<'deleteDomain'>): Answer {
+    const domain = this.find(handle);
+    if (domain === undefined) return { status: BAD_HANDLE };
+    if (domain.attached.size > 0 || domain.tokens.size > 0) return { status: DOMAIN_IN_USE };
+    this.#remove(domain);
+    this.core.note('dma-iommu.domainDeleted', { domain: handle });
+    return { status: NtStatus.SUCCESS };
+  }
+
+  configure({ domain: handle, configuration }: Args<'configureDomain'>): Answer {
+    const domain = this.find(handle);
+    if (domain === undefined) return { status: BAD_HANDLE };
+    if (domain.type !== DomainType.Unmanaged) return { status: WRONG_DOMAIN_TYPE };
+    const { status, space } = configure(configuration, domain.tag, this.engines, this.core.compat);
+    if (space === undefined) return { status };
+    domain.configuration = { ...configuration };
+    domain.space = space;
+    if (CONFIGURE_FLUSHES) this.engines.invalidateDomain(domain.tag);
+    this.core.note('dma-iommu.domainConfigured', {
+      domain: handle,
+      arch: configuration.type,
+      translationEnabled: configuration.translationEnabled !== false,
+    });
+    return { status };
+  }
+
+  flush({ domain: handle }: Args<'flushDomain'>): Answer {
+    const domain = this.find(handle);
+    if (domain === undefined) return { status: BAD_HANDLE };
+    if (domain.type !== DomainType.Unmanaged) return { status: WRONG_DOMAIN_TYPE };
+    this.engines.invalidateDomain(domain.tag);
+    return { status: NtStatus.SUCCESS };
+  }
+
+  flushByVaList({ domain: handle, lastLevel, vaList }: Args<'flushDomainByVaList'>): Answer {
+    const domain = this.find(handle);
+    if (domain === undefined) return { status: BAD_HANDLE };
+    if (domain.type !== DomainType.Unmanaged) return { status: WRONG_DOMAIN_TYPE };
+    if (!Array.isArray(vaList) || vaList.length > VA_LIST_MAX || !vaList.every(isAddress))
+      return { status: BAD_VA_LIST };
+    for (const address of vaList) {
+      const high = Number(BigInt.asIntN(32, address >> 32n));
+      domain.space.invalidate?.(high, Number(BigInt.asIntN(32, address)), lastLevel === true);
+    }
+    return { status: NtStatus.SUCCESS };
+  }
+
+  reset(): void {
+    this.#count = 0;
+    for (const domain of this.core.handles.all(Domain)) domain.tables?.destroy();
+  }
+
+  #remove(domain: Domain): void {
+    domain.tables?.destroy();
+    this.engines.invalidateDomain(domain.tag);
+    this.core.handles.remove(domain.handle);
+    this.#count--;
+  }
+
+  #build(domain: Domain, allocator: BuddyAllocator | undefined, regions: readonly ReservedRegion[]): NtStatus {
+    const { builder, managed } = this.engines;
+    const root = builder.createRoot();
+    if (root < 0) return NtStatus.INSUFFICIENT_RESOURCES;
+    const tables = new ManagedTables(builder, managed, domain.tag, root);
+    domain.tables = tables;
+    domain.allocator = allocator;
+    domain.space = tables;
+    for (const { base, numberOfPages: pages, shouldMap } of regions) {
+      const first = Number(base >> PAGE_SHIFT_BIG);
+      const status = shouldMap
+        ? tables.map(first, { pages, first }, Permission.read | Permission.write, 'reserved')
+        : tables.withhold(first, pages);
+      if (status === NtStatus.IN_USE) return BAD_RESERVED_REGION;
+      if (status !== NtStatus.SUCCESS) return status;
+      allocator?.withhold(first, pages);
+    }
+    return NtStatus.SUCCESS;
+  }
+}
+
+function isDomainType(type: number): type is DomainType {
+  return Number.isInteger(type) && type >= 0 && type < DomainType.Max;
+}
+
+function isAddress(value: unknown): boolean {
+  return typeof value === 'bigint' && value >= 0n && value < ANY_64_BITS;
+}
+
+function allocatorFor(
+  config: LogicalAllocatorConfig | undefined,
+  managed: boolean,
+): BuddyAllocator | undefined | 'bad' {
+  if (config === undefined || config.logicalAllocatorType === LogicalAllocatorType.None) return undefined;
+  const width = config.addressWidth;
+  if (config.logicalAllocatorType !== LogicalAllocatorType.Buddy || !managed) return 'bad';
+  if (width === undefined || !Number.isInteger(width) || width < PAGE_SHIFT || width > ALLOCATOR_WIDTH_MAX)
+    return 'bad';
+  // What is wider than the tables could not be mapped.
+  return new BuddyAllocator(Math.min(width, LOGICAL_ADDRESS_BITS) - PAGE_SHIFT);
+}
+
+function regionsMakeSense(regions: readonly ReservedRegion[]): boolean {
+  if (!Array.isArray(regions) || regions.length > RESERVED_REGIONS_MAX) return false;
+  return regions.every(({ base, numberOfPages: pages, shouldMap }) => {
+    if (!isPageAligned(base) || !Number.isInteger(pages) || pages < 1) return false;
+    const first = Number(base >> PAGE_SHIFT_BIG);
+    if (!fits(first, pages)) return false;
+    return !shouldMap || (first + pages <= PHYSICAL_FRAMES && pages <= OPERATION_PAGES_MAX);
+  });
+}

@@ -1,0 +1,111 @@
+/** Faults: counted and noted at once, told to the device's handler by a job. */
+import { faultForm } from './choices.ts';
+import type { Core } from './core.ts';
+import type { Domain } from './domain.ts';
+import { FAULTS_PENDING_MAX } from './limits.ts';
+import type { Attachment } from './streams.ts';
+import { type FaultInformation, FaultInformationArch, type FaultType } from './types.ts';
+
+export interface Fault {
+  /** The requester id that the DMA carried. */
+  readonly requesterId: number;
+  readonly pasid: number;
+  readonly high: number;
+  readonly low: number;
+  readonly access: number;
+  readonly type: FaultType;
+  /** Of the requests without PASID; undefined: attached to nothing. */
+  readonly attachment: Attachment | undefined;
+  /** The one that the request went to. */
+  readonly domain: Domain | undefined;
+  /** The device's driver wants to hear nothing of requests with a PASID. */
+  readonly suppressed: boolean;
+}
+
+export interface FaultPlace {
+  readonly iommuBaseAddress: bigint;
+  readonly pciSegment: number;
+}
+
+/** Bit of `Access`. */
+const WRITE = 2;
+
+export class Faults {
+  /** Told every fault, whoever else is; by a job. */
+  onFault: ((fault: FaultInformation) => void) | undefined;
+  #pending: { fault: Fault; information: FaultInformation }[] = [];
+  #scheduled = false;
+
+  constructor(
+    private readonly core: Core,
+    private readonly place: FaultPlace,
+  ) {}
+
+  report(fault: Fault): void {
+    const { statistics } = this.core;
+    statistics.faults[fault.type]!++;
+    this.core.note('dma-iommu.fault', {
+      requesterId: fault.requesterId,
+      pasid: fault.pasid,
+      address: address(fault),
+      access: fault.access,
+      type: fault.type,
+      domain: fault.domain?.handle ?? 0,
+    });
+    if (this.#pending.length >= FAULTS_PENDING_MAX) {
+      statistics.faultsDropped++;
+      return;
+    }
+    this.#pending.push({ fault, information: this.#informationOf(fault) });
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    this.core.later(() => this.#deliver());
+  }
+
+  reset(): void {
+    this.#pending = [];
+    this.#scheduled = false;
+  }
+
+  #deliver(): void {
+    // Handlers may cause faults, and one that throws must not lose those of others: what is pending is looked at one by one.
+    const next = this.#pending.shift();
+    this.#scheduled = this.#pending.length > 0;
+    if (this.#scheduled) this.core.later(() => this.#deliver());
+    if (next === undefined) return;
+    const { fault, information } = next;
+    this.onFault?.(information);
+    const { attachment, suppressed } = fault;
+    if (suppressed || attachment === undefined || !attachment.live || attachment.faultConfig === undefined) return;
+    this.core.statistics.faultsReported++;
+    attachment.faultConfig.faultHandler(attachment.faultConfig.faultContext, information);
+  }
+
+  #informationOf(fault: Fault): FaultInformation {
+    const { attachment, domain, requesterId, pasid, access, type } = fault;
+    const { iommuBaseAddress, pciSegment } = this.place;
+    const acpi = attachment?.acpi ?? false;
+    const common = { isStage1: domain?.isStage1 ?? false, requesterId, access, pasid };
+    const domainHandle = domain?.handle ?? 0;
+    const faultAddress = address(fault);
+    if (domain !== undefined && faultForm(domain.arch, acpi) === FaultInformationArch.Arm64) {
+      const flags = {
+        writeNotRead: (access & WRITE) !== 0,
+        instructionNotData: false,
+        privileged: false,
+        faultAddressValid: true,
+      };
+      const physicalDeviceObject = attachment?.pdo ?? requesterId;
+      const inputMappingId = acpi ? requesterId : 0;
+      const arm64 = { domainHandle, faultAddress, physicalDeviceObject, inputMappingId, flags, type, iommuBaseAddress };
+      return { ...common, type: FaultInformationArch.Arm64, arm64 };
+    }
+    const flags = { faultAddressValid: true };
+    const x64 = { domainHandle, faultAddress, flags, type, iommuBaseAddress, pciSegment };
+    return { ...common, type: FaultInformationArch.X64, x64 };
+  }
+}
+
+function address({ high, low }: Fault): bigint {
+  return (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
+}

@@ -1,0 +1,49 @@
+/** What the parts of one function share. */
+import type { GuestMemory } from '../../../memory/guest-memory.ts';
+import type { InterruptLine, JobQueue } from '../../../pci/ports.ts';
+import type { RegisterFile } from '../../../pci/registers.ts';
+import type { Trace, TraceValue } from '../../../trace/trace.ts';
+
+export interface FunctionParts {
+  readonly name: string;
+  readonly memory: GuestMemory;
+  readonly line: InterruptLine;
+  readonly jobs: JobQueue;
+  readonly trace: Trace;
+  readonly registers: RegisterFile;
+}
+
+export class FunctionCore {
+  readonly memory: GuestMemory;
+  readonly line: InterruptLine;
+  readonly registers: RegisterFile;
+  /** Grows whenever the rings are enabled, disabled or reset: whoever waited for guest memory compares it and gives up. */
+  cycle = 0;
+
+  constructor(private readonly parts: FunctionParts) {
+    this.memory = parts.memory;
+    this.line = parts.line;
+    this.registers = parts.registers;
+  }
+
+  /** Queues work that a change of `cycle` calls off. */
+  later(job: () => void): void {
+    const { cycle } = this;
+    this.parts.jobs.push(() => {
+      if (cycle === this.cycle) job();
+    });
+  }
+
+  note(kind: string, detail: Readonly<Record<string, TraceValue>>): void {
+    this.parts.trace.note(kind, this.parts.name, detail);
+  }
+}
+
+/** Two 32-bit words as an address. */
+export function address64(high: number, low: number): bigint {
+  return (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
+}
+
+export function bitOf(number: number): number {
+  return 1 << number;
+}

@@ -1,0 +1,20 @@
+/** What the PCI function asks of the unit behind it, besides the operations themselves. `DmaIommu` is one. */
+import type { Translation, Translator } from '../../translator.ts';
+import type { ProbeAnswer } from '../unit.ts';
+
+export interface DmaIommuControl {
+  /** As after power-on: no domains, devices, registrations or cached translations. */
+  reset(): void;
+  /**
+   * What this access would do, without doing it. `pasid` is -1 where the request carries none; the IOVA is two 32-bit words; `access`
+   * is `Access` bits, at least one. Called by jobs only: it may read guest memory.
+   */
+  probe(requesterId: number, pasid: number, high: number, low: number, access: number): ProbeAnswer;
+}
+
+export interface SwitchedTranslator extends Translator {
+  /** `pasid` is -1 for a request without one. */
+  translate(requesterId: number, high: number, low: number, access: number, out: Translation, pasid?: number): boolean;
+  /** Whether such requests belong to a domain. */
+  isAttached(requesterId: number, pasid: number): boolean;
+}

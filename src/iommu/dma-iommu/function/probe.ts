@@ -1,0 +1,125 @@
+/** The probe registers: what an access of a device would do, answered by a job. */
+import type { FieldHandle } from '../../../pci/registers.ts';
+import { Access } from '../../translator.ts';
+import { FaultType } from '../types.ts';
+import type { ProbeAnswer } from '../unit.ts';
+import { bitOf, type FunctionCore } from './core.ts';
+import { ADDRESS_BITS } from './limits.ts';
+import type { DmaIommuControl } from './ports.ts';
+import { ProbeSource } from './registers.ts';
+import type { TranslationSwitch } from './translation-switch.ts';
+
+const START = bitOf(31);
+const FRAME_HIGH_SHIFT = 20;
+const FRAME_LOW_SHIFT = 12;
+const OFFSET_MASK = 0xfff;
+const NO_PASID = -1;
+const HIGH_WITHOUT_MEMORY = ~((1 << (ADDRESS_BITS - 32)) - 1);
+
+export class ProbeRegisters {
+  private readonly device: FieldHandle;
+  private readonly pasid: FieldHandle;
+  private readonly pasidValid: FieldHandle;
+  private readonly iova: number;
+  private readonly command: number;
+  private readonly result: number;
+  private readonly address: number;
+  private readonly domain: number;
+  /** Grows with every reset: a result that comes too late is nobody's. Rings are not its concern, so neither is their cycle. */
+  private life = 0;
+
+  constructor(
+    private readonly core: FunctionCore,
+    private readonly control: Pick<DmaIommuControl, 'probe'>,
+    private readonly translation: TranslationSwitch,
+    private readonly push: (job: () => void) => void,
+  ) {
+    const { registers } = core;
+    this.device = registers.field('PROBE_DEVICE', 'REQUESTER_ID');
+    this.pasid = registers.field('PROBE_PASID', 'PASID');
+    this.pasidValid = registers.field('PROBE_PASID', 'VALID');
+    this.iova = registers.offset('PROBE_IOVA') >>> 2;
+    this.command = registers.offset('PROBE_COMMAND') >>> 2;
+    this.result = registers.offset('PROBE_RESULT') >>> 2;
+    this.address = registers.offset('PROBE_ADDRESS') >>> 2;
+    this.domain = registers.offset('PROBE_DOMAIN') >>> 2;
+  }
+
+  reset(): void {
+    this.life++;
+  }
+
+  /** Software wrote PROBE_COMMAND. While a probe runs the register keeps what it was. */
+  commandWritten(before: number): void {
+    const { core } = this;
+    const { registers } = core;
+    const { words } = registers;
+    if (before & START) {
+      words[this.command] = before;
+      core.note('dmaIommu.probeBusy', {});
+      return;
+    }
+    const command = words[this.command]!;
+    if ((command & START) === 0) return;
+    const access = command & (Access.read | Access.write);
+    if (access === 0) core.note('dmaIommu.probeAccess', {});
+    const requesterId = registers.get(this.device);
+    const pasid = registers.get(this.pasidValid) === 1 ? registers.get(this.pasid) : NO_PASID;
+    const high = words[this.iova + 1]!;
+    const low = words[this.iova]!;
+    const { life } = this;
+    this.push(() => {
+      if (life === this.life) this.run(life, requesterId, pasid, high, low, access === 0 ? Access.read : access);
+    });
+  }
+
+  private run(life: number, requesterId: number, pasid: number, high: number, low: number, access: number): void {
+    const answer = this.translation.bypasses(requesterId, pasid)
+      ? bypass(high, low)
+      : this.control.probe(requesterId, pasid, high, low, access);
+    // The walk may have waited for guest memory, and a reset may have come meanwhile.
+    if (life !== this.life) return;
+    const { words } = this.core.registers;
+    const { translated, frame } = answer;
+    words[this.result] =
+      Number(translated) |
+      (Number(answer.stale) << 1) |
+      (sourceOf(answer) << 4) |
+      (answer.level << 8) |
+      (answer.permissions << 12) |
+      ((translated ? answer.shift : 0) << 16) |
+      ((translated ? 0 : answer.fault) << 24);
+    words[this.address] = translated ? (frame << FRAME_LOW_SHIFT) | (low & OFFSET_MASK) : 0;
+    words[this.address + 1] = translated ? frame >>> FRAME_HIGH_SHIFT : 0;
+    words[this.domain] = answer.domain;
+    words[this.command] = words[this.command]! & ~START;
+  }
+}
+
+/** Untranslated, as far as there can be memory. */
+function bypass(high: number, low: number): ProbeAnswer {
+  const translated = (high & HIGH_WITHOUT_MEMORY) === 0;
+  return {
+    translated,
+    fault: translated ? -1 : FaultType.AddressSizeFault,
+    domain: 0,
+    frame: translated ? (high << FRAME_HIGH_SHIFT) | (low >>> FRAME_LOW_SHIFT) : 0,
+    shift: FRAME_LOW_SHIFT,
+    permissions: translated ? Access.read | Access.write : 0,
+    level: 0,
+    source: 'none',
+    stale: false,
+  };
+}
+
+function sourceOf({ source, translated }: ProbeAnswer): ProbeSource {
+  switch (source) {
+    case 'iotlb':
+      return ProbeSource.tlb;
+    case 'paging-structure':
+    case 'walk':
+      return ProbeSource.walk;
+    default:
+      return translated ? ProbeSource.bypass : ProbeSource.none;
+  }
+}

@@ -1,0 +1,66 @@
+/**
+ * Between the endpoints and the unit. What is attached to a domain is always translated, whoever attached it. What is attached to
+ * none passes untranslated until translation is switched on, as firmware and systems without a driver expect of every IOMMU; from
+ * then on it is blocked.
+ */
+import {
+  isRunTranslator,
+  PageByPage,
+  type RunTranslator,
+  type Translation,
+  type Translator,
+} from '../../translator.ts';
+import { Untranslated } from '../../untranslated.ts';
+import type { SwitchedTranslator } from './ports.ts';
+
+const NO_PASID = -1;
+
+export class TranslationSwitch implements RunTranslator {
+  enabled = false;
+  private readonly runs: RunTranslator;
+  private readonly untranslated = new Untranslated();
+
+  constructor(private readonly unit: SwitchedTranslator) {
+    this.runs = isRunTranslator(unit) ? unit : new PageByPage(unit);
+  }
+
+  reset(): void {
+    this.enabled = false;
+  }
+
+  /** True: such requests do not get to the unit. */
+  bypasses(requesterId: number, pasid: number): boolean {
+    return !this.enabled && !this.unit.isAttached(requesterId, pasid);
+  }
+
+  translate(
+    requesterId: number,
+    high: number,
+    low: number,
+    access: number,
+    out: Translation,
+    pasid = NO_PASID,
+  ): boolean {
+    if (this.bypasses(requesterId, pasid)) return this.untranslated.translate(requesterId, high, low, access, out);
+    return this.unit.translate(requesterId, high, low, access, out, pasid);
+  }
+
+  translateRun(
+    requesterId: number,
+    high: number,
+    low: number,
+    access: number,
+    length: number,
+    out: Translation,
+  ): boolean {
+    const through = this.bypasses(requesterId, NO_PASID) ? this.untranslated : this.runs;
+    return through.translateRun(requesterId, high, low, access, length, out);
+  }
+
+  /** The same for requests that carry this PASID. */
+  withPasid(pasid: number): Translator {
+    return {
+      translate: (requesterId, high, low, access, out) => this.translate(requesterId, high, low, access, out, pasid),
+    };
+  }
+}

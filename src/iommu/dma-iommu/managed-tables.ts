@@ -1,0 +1,128 @@
+/** The address space of a domain whose page tables we own: what is mapped where, the tables that say so, and a TLB kept true. */
+import type { TableBuilder } from '../../page-tables/table-builder.ts';
+import { WalkStatus } from '../../page-tables/walker.ts';
+import type { Translation } from '../translator.ts';
+import { type AddressSpace, type SpaceProbe, TRANSLATED } from './address-space.ts';
+import { faultTypeOf, NOT_MAPPED } from './choices.ts';
+import { LOGICAL_PAGES } from './limits.ts';
+import { NtStatus } from './ntstatus.ts';
+import { type PhysicalPages, runs } from './physical-pages.ts';
+import { type RangeKind, RangeSet } from './range-set.ts';
+import { highOf, lowOf, type TableEngine } from './table-engine.ts';
+
+export class ManagedTables implements AddressSpace {
+  readonly ranges = new RangeSet();
+
+  constructor(
+    private readonly builder: TableBuilder,
+    private readonly tables: TableEngine,
+    private readonly tag: number,
+    private readonly root: number,
+  ) {}
+
+  translate(high: number, low: number, access: number, out: Translation): number {
+    const { builder, tag, root } = this;
+    const status = this.tables.translate(tag, root, builder.levels, high, low, access, out);
+    return status === WalkStatus.ok ? TRANSLATED : faultTypeOf(status);
+  }
+
+  probe(high: number, low: number, access: number, out: Translation): SpaceProbe {
+    const { builder, tag, root } = this;
+    const probed = this.tables.probe(tag, root, builder.levels, high, low, access, out);
+    const result = probed.status === WalkStatus.ok ? TRANSLATED : faultTypeOf(probed.status);
+    return { result, source: probed.source, level: probed.level, stale: probed.stale };
+  }
+
+  /** Maps the pages from `start` on. The caller has checked that the address space has such pages. */
+  map(start: number, physical: PhysicalPages, permissions: number, kind: RangeKind): NtStatus {
+    if (this.ranges.overlaps(start, physical.pages)) return NtStatus.IN_USE;
+    if (!this.write(start, physical, permissions)) return NtStatus.INSUFFICIENT_RESOURCES;
+    this.ranges.insert({ start, pages: physical.pages, kind, permissions });
+    return NtStatus.SUCCESS;
+  }
+
+  /** Maps every page to itself: all or none. A page that is named twice overlaps itself. */
+  mapIdentity(physical: PhysicalPages, permissions: number): NtStatus {
+    const done: { first: number; pages: number }[] = [];
+    for (const run of runs(physical)) {
+      const status = this.map(run.first, { pages: run.pages, first: run.first }, permissions, 'identity');
+      if (status !== NtStatus.SUCCESS) {
+        for (const { first, pages } of done) this.unmap(first, pages);
+        return status;
+      }
+      done.push(run);
+    }
+    return NtStatus.SUCCESS;
+  }
+
+  /** Unmaps pages that were all mapped as that kind, else none. */
+  unmapKind(start: number, pages: number, kind: RangeKind): NtStatus {
+    if (!this.ranges.covers(start, pages, kind)) return NOT_MAPPED;
+    this.unmap(start, pages);
+    return NtStatus.SUCCESS;
+  }
+
+  unmapIdentity(physical: PhysicalPages): NtStatus {
+    const all = [...runs(physical)];
+    for (const { first, pages } of all) if (!this.ranges.covers(first, pages, 'identity')) return NOT_MAPPED;
+    for (const { first, pages } of all) this.unmap(first, pages);
+    return NtStatus.SUCCESS;
+  }
+
+  /** Sets pages apart, with their tables, without mapping them. */
+  reserve(start: number, pages: number): NtStatus {
+    if (this.ranges.overlaps(start, pages)) return NtStatus.IN_USE;
+    if (!this.builder.reserve(this.root, highOf(start), lowOf(start), pages)) return NtStatus.INSUFFICIENT_RESOURCES;
+    this.ranges.insert({ start, pages, kind: 'token', permissions: 0 });
+    return NtStatus.SUCCESS;
+  }
+
+  /** Undoes `reserve`, when nothing is mapped there any more. */
+  release(start: number, pages: number): void {
+    this.builder.release(this.root, highOf(start), lowOf(start), pages);
+    this.ranges.remove(start, pages);
+    this.tables.invalidate(this.tag, start, pages, false);
+  }
+
+  /** Maps pages that `reserve` set apart; cannot run out of tables. */
+  mapReserved(start: number, physical: PhysicalPages, permissions: number): boolean {
+    return this.write(start, physical, permissions);
+  }
+
+  unmapReserved(start: number, pages: number): void {
+    this.builder.unmap(this.root, highOf(start), lowOf(start), pages, true);
+    this.tables.invalidate(this.tag, start, pages, true);
+  }
+
+  /** Keeps pages from being mapped. */
+  withhold(start: number, pages: number): NtStatus {
+    if (this.ranges.overlaps(start, pages)) return NtStatus.IN_USE;
+    this.ranges.insert({ start, pages, kind: 'hole', permissions: 0 });
+    return NtStatus.SUCCESS;
+  }
+
+  destroy(): void {
+    this.builder.destroy(this.root);
+    this.tables.engine.invalidateDomain(this.tag);
+  }
+
+  /** Tables that are freed must be gone from the caches before their frames are used again: now. */
+  private unmap(start: number, pages: number): void {
+    this.builder.unmap(this.root, highOf(start), lowOf(start), pages, false);
+    this.ranges.remove(start, pages);
+    this.tables.invalidate(this.tag, start, pages, false);
+  }
+
+  private write(start: number, physical: PhysicalPages, permissions: number): boolean {
+    const { builder, root } = this;
+    const high = highOf(start);
+    const low = lowOf(start);
+    if (physical.frames === undefined) return builder.map(root, high, low, physical.first, physical.pages, permissions);
+    return builder.mapFrames(root, high, low, physical.frames, 0, physical.pages, permissions);
+  }
+}
+
+/** Whether the four levels of tables have these pages. */
+export function fits(start: number, pages: number): boolean {
+  return start >= 0 && start + pages <= LOGICAL_PAGES;
+}
