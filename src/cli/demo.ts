@@ -33,6 +33,8 @@ const DEVICE_OPTIONS: Readonly<Record<DemoIommu, string>> = { vtd: '', 'dma-iomm
 const READY_TIMEOUT_MS = 180_000;
 const CASES_TIMEOUT_MS = 180_000;
 const APPEND = 'console=ttyS0 quiet';
+/** Of the longest case's name, so that details line up. */
+const NAME_WIDTHS: Readonly<Record<DemoIommu, number>> = { vtd: 18, 'dma-iommu': 38 };
 /** The guest's program for each. */
 const PROGRAMS: Readonly<Record<DemoIommu, string>> = { vtd: 'dma-demo', 'dma-iommu': 'dma-iommu-demo' };
 
@@ -167,7 +169,7 @@ async function runRound({ agent, events }: DemoRun, flags: DemoFlags): Promise<R
       const result = parseCase(line);
       if (!result) return;
       cases.push(result);
-      if (!flags.json) printCase(result);
+      if (!flags.json) printCase(result, NAME_WIDTHS[flags.iommu]);
     },
   });
   if (cases.length === 0) throw new CommandFailure(`the guest's program ran no case:\n${output.join('\n')}`);
@@ -179,8 +181,8 @@ async function runRound({ agent, events }: DemoRun, flags: DemoFlags): Promise<R
   return { commandLine, cases, kernelLog, verdict, passed, events: events.splice(0) };
 }
 
-function printCase({ name, outcome, detail }: CaseResult): void {
-  console.log(`  ${outcome}  ${name.padEnd(18)} ${detail}`);
+function printCase({ name, outcome, detail }: CaseResult, width: number): void {
+  console.log(`  ${outcome}  ${name.padEnd(width)} ${detail}`);
 }
 
 function setting(run: DemoRun, flags: DemoFlags): DemoSetting {

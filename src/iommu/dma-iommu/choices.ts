@@ -4,7 +4,14 @@
  */
 import { WalkStatus } from '../../page-tables/walker.ts';
 import { NtStatus } from './ntstatus.ts';
-import { type Compat, DomainConfigurationArch, DomainType, FaultInformationArch, FaultType } from './types.ts';
+import {
+  type Compat,
+  DomainConfigurationArch,
+  DomainType,
+  FaultInformationArch,
+  FaultType,
+  Permission,
+} from './types.ts';
 
 // Handles and physical device objects
 
@@ -19,11 +26,16 @@ export const BAD_VERSION = NtStatus.INVALID_PARAMETER_1;
 
 // Domains
 
-/** CreateDomainEx, by parameter: no such type, flags that are not zero, an allocator or a reserved region that makes no sense. */
+/** CreateDomainEx: no such type. */
 export const BAD_DOMAIN_TYPE = NtStatus.INVALID_PARAMETER_1;
+/** CreateDomainEx: flags that are not zero. */
 export const BAD_DOMAIN_FLAGS = NtStatus.INVALID_PARAMETER_2;
+/** CreateDomainEx: an unknown allocator, a width that is none, or an allocator for a domain whose tables we do not own. */
 export const BAD_ALLOCATOR = NtStatus.INVALID_PARAMETER_3;
+/** CreateDomainEx: regions that are unaligned, empty, beyond the address space, too many, or overlap. */
 export const BAD_RESERVED_REGION = NtStatus.INVALID_PARAMETER_4;
+/** What a reserved region with ShouldMap allows. Regions of domains whose tables we do not own are checked and change nothing. */
+export const RESERVED_REGION_PERMISSIONS = Permission.read | Permission.write;
 /** DeleteDomain while devices, PASID devices or tokens remain: what DeleteDevice and its kin document for the like. */
 export const DOMAIN_IN_USE = NtStatus.RESOURCE_IN_USE;
 /** Map, unmap and flush on the wrong type of domain: what ConfigureDomain and MapLogicalRangeEx document. */
@@ -53,9 +65,11 @@ export const ALREADY_ATTACHED = NtStatus.INVALID_PARAMETER;
 export const BAD_MAPPING_BASE = NtStatus.INVALID_PARAMETER_3;
 /** AttachDevice: the count is zero or goes beyond the device's ids (not 1, for one not enumerated by ACPI). */
 export const BAD_MAPPING_COUNT = NtStatus.INVALID_PARAMETER_4;
-/** DetachDevice, by parameter: attached to another domain; not attached by AttachDevice at all; not the base of its group. */
+/** DetachDevice: attached to another domain. */
 export const ATTACHED_ELSEWHERE = NtStatus.INVALID_PARAMETER_1;
+/** DetachDevice: not attached by AttachDevice. What AttachDeviceEx attached, DetachDeviceEx detaches. */
 export const NOT_ATTACHED_V1 = NtStatus.INVALID_PARAMETER_2;
+/** DetachDevice: not the id that its group was attached with. */
 export const NOT_A_GROUP_BASE = NtStatus.INVALID_PARAMETER_3;
 /** CreateDevice for ids that another DMA device stands for. */
 export const DEVICE_EXISTS = NtStatus.RESOURCE_IN_USE;
@@ -71,19 +85,21 @@ export const BLOCKED_FAULT = FaultType.UnsupportedUpstreamTransaction;
 /** PASID 0 stands for requests without a PASID. */
 export const FIRST_PASID = 1;
 
-// Mapping
+// Mapping. The operations of version 1 answer as their Ex forms do, for which Microsoft documents more.
 
 /** Permission bits that are reserved, or none at all. */
 export const BAD_PERMISSIONS = NtStatus.INVALID_PARAMETER_2;
 /** The same of MapReservedLogicalRange, whose third parameter they are. */
 export const BAD_RESERVED_PERMISSIONS = NtStatus.INVALID_PARAMETER_3;
-/** MapLogicalRange, by parameter, as MapLogicalRangeEx documents: the MDL; the logical address. */
+/** MapLogicalRange and MapIdentityRange: an MDL that is not whole pages. */
 export const BAD_MDL = NtStatus.INVALID_PARAMETER_3;
-export const BAD_LOGICAL_ADDRESS = NtStatus.INVALID_PARAMETER_4;
-/** UnmapIdentityRange, as UnmapIdentityRangeEx documents. */
+/** UnmapIdentityRange: an MDL that is not whole pages. */
 export const BAD_UNMAP_MDL = NtStatus.INVALID_PARAMETER_2;
-/** UnmapLogicalRange, by parameter: not page aligned or beyond the address space; no pages or too many. */
+/** Mapping beyond 48 bits: as an address that is not page aligned, which is documented. */
+export const BAD_LOGICAL_ADDRESS = NtStatus.INVALID_PARAMETER_4;
+/** UnmapLogicalRange: an address that is not page aligned, or beyond 48 bits. */
 export const BAD_UNMAP_ADDRESS = NtStatus.INVALID_PARAMETER_2;
+/** UnmapLogicalRange: no pages, or more than there are from the address on. */
 export const BAD_UNMAP_PAGES = NtStatus.INVALID_PARAMETER_3;
 /**
  * An unmap with any page that was not mapped by the operation's own counterpart: refused whole. Without an allocator a range may be
@@ -105,6 +121,7 @@ export const BAD_CONFIGURATION = NtStatus.INVALID_PARAMETER_2;
 export const CONFIGURE_FLUSHES = true;
 /** FlushDomainByVaList takes plain addresses, not the packed entries that the kernel uses within; this many at most. */
 export const VA_LIST_MAX = 65536;
+/** FlushDomainByVaList: something in the list is no address, or there is too much of it. */
 export const BAD_VA_LIST = NtStatus.INVALID_PARAMETER_4;
 
 // Queries and reports
@@ -113,9 +130,11 @@ export const BAD_VA_LIST = NtStatus.INVALID_PARAMETER_4;
 export function inputMappingsOutsideAcpi(compat: Compat): NtStatus {
   return compat === 'windows' ? NtStatus.NOT_SUPPORTED : NtStatus.SUCCESS;
 }
-/** SetDeviceFaultReporting, by parameter: the device, or its id, is attached to nothing; enabled without a handler. */
+/** SetDeviceFaultReporting, both forms: the device is attached to nothing. Detaching it ends the reporting. */
 export const REPORTING_NOT_ATTACHED = NtStatus.INVALID_PARAMETER_1;
+/** SetDeviceFaultReporting, both forms: not the id that the device, or its group, was attached with. */
 export const REPORTING_BAD_BASE = NtStatus.INVALID_PARAMETER_2;
+/** SetDeviceFaultReporting, both forms: enabled without a handler. */
 export const REPORTING_NO_HANDLER = NtStatus.INVALID_PARAMETER_4;
 /** RegisterInterfaceStateChangeCallback without a callback. */
 export const BAD_STATE_CALLBACK = NtStatus.INVALID_PARAMETER_1;

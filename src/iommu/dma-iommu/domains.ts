@@ -11,6 +11,7 @@ import {
   CONFIGURE_FLUSHES,
   DOMAIN_IN_USE,
   ownsPageTables,
+  RESERVED_REGION_PERMISSIONS,
   VA_LIST_MAX,
   WRONG_DOMAIN_TYPE,
 } from './choices.ts';
@@ -33,7 +34,6 @@ import {
   DomainType,
   type LogicalAllocatorConfig,
   LogicalAllocatorType,
-  Permission,
   type ReservedRegion,
 } from './types.ts';
 
@@ -156,7 +156,7 @@ export class Domains {
     for (const { base, numberOfPages: pages, shouldMap } of regions) {
       const first = Number(base >> PAGE_SHIFT_BIG);
       const status = shouldMap
-        ? tables.map(first, { pages, first }, Permission.read | Permission.write, 'reserved')
+        ? tables.map(first, { pages, first }, RESERVED_REGION_PERMISSIONS, 'reserved')
         : tables.withhold(first, pages);
       if (status === NtStatus.IN_USE) return BAD_RESERVED_REGION;
       if (status !== NtStatus.SUCCESS) return status;

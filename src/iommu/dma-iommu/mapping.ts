@@ -4,6 +4,7 @@ import {
   ALLOCATOR_EXHAUSTED,
   BAD_HANDLE,
   BAD_LOGICAL_ADDRESS,
+  BAD_MDL,
   BAD_PERMISSIONS,
   BAD_UNMAP_ADDRESS,
   BAD_UNMAP_PAGES,
@@ -74,24 +75,24 @@ export class Mapping {
 
   /** MapLogicalRange; the address is the caller's choice. */
   mapLogical(args: Args<'mapLogicalRange'>): Answer {
-    const { status } = this.mapLogicalEx({
-      domain: args.domain,
-      permissions: args.permissions,
-      physicalAddressToMap: args.mdl,
-      // Something has to be explicit, or its absence would mean something else.
-      explicitLogicalAddress: args.logicalAddress ?? -1n,
-    });
-    return { status };
+    const { domain, permissions, mdl } = args;
+    // Something has to be explicit, or its absence would mean something else.
+    const explicitLogicalAddress = args.logicalAddress ?? -1n;
+    const mapped = { domain, permissions, physicalAddressToMap: mdl, explicitLogicalAddress };
+    return { status: this.mapLogicalEx(mapped, BAD_MDL).status };
   }
 
-  mapLogicalEx(args: Args<'mapLogicalRangeEx'>): Answer & { logicalAddress?: bigint } {
+  mapLogicalEx(
+    args: Args<'mapLogicalRangeEx'>,
+    badPhysical: NtStatus = NtStatus.INVALID_PARAMETER_3,
+  ): Answer & { logicalAddress?: bigint } {
     const domain = this.domains.find(args.domain);
     if (domain === undefined) return { status: BAD_HANDLE };
     const { tables } = domain;
     if (tables === undefined) return { status: WRONG_DOMAIN_TYPE };
     if (badPermissions(args.permissions)) return { status: BAD_PERMISSIONS };
     const physical = physicalPages(args.physicalAddressToMap);
-    if (physical === undefined) return { status: NtStatus.INVALID_PARAMETER_3 };
+    if (physical === undefined) return { status: badPhysical };
     if (physical.pages > OPERATION_PAGES_MAX) return { status: NtStatus.INSUFFICIENT_RESOURCES };
     const { status: placed, page } = place(domain, physical.pages, args, BAD_LOGICAL_ADDRESS);
     if (placed !== NtStatus.SUCCESS) return { status: placed };
@@ -123,15 +124,24 @@ export class Mapping {
     return { status };
   }
 
-  mapIdentity(handle: DomainHandle, permissions: number, map: PhysicalAddressToMap): Answer {
-    const { status, domain, physical } = this.#identity(handle, map, NtStatus.INVALID_PARAMETER_3, permissions);
+  mapIdentity(
+    handle: DomainHandle,
+    permissions: number,
+    map: PhysicalAddressToMap,
+    badPhysical: NtStatus = NtStatus.INVALID_PARAMETER_3,
+  ): Answer {
+    const { status, domain, physical } = this.#identity(handle, map, badPhysical, permissions);
     if (physical === undefined) return { status };
     if (domain?.tables === undefined) return { status: PASS_THROUGH_IDENTITY };
     return { status: domain.tables.mapIdentity(physical, permissions) };
   }
 
-  unmapIdentity(handle: DomainHandle, map: PhysicalAddressToMap): Answer {
-    const { status, domain, physical } = this.#identity(handle, map, NtStatus.INVALID_PARAMETER_2);
+  unmapIdentity(
+    handle: DomainHandle,
+    map: PhysicalAddressToMap,
+    badPhysical: NtStatus = NtStatus.INVALID_PARAMETER_2,
+  ): Answer {
+    const { status, domain, physical } = this.#identity(handle, map, badPhysical);
     if (physical === undefined) return { status };
     if (domain?.tables === undefined) return { status: PASS_THROUGH_IDENTITY };
     return { status: domain.tables.unmapIdentity(physical) };

@@ -7,7 +7,7 @@ import type { JobQueue } from '../../pci/ports.ts';
 import type { Trace } from '../../trace/trace.ts';
 import { Translation, type Translator } from '../translator.ts';
 import { TRANSLATED } from './address-space.ts';
-import { BLOCKED_FAULT, V1_DOMAIN_TYPES } from './choices.ts';
+import { BAD_MDL, BAD_UNMAP_MDL, BLOCKED_FAULT, V1_DOMAIN_TYPES } from './choices.ts';
 import { Core } from './core.ts';
 import { DeviceOperations } from './device-operations.ts';
 import { DmaDevices } from './dma-devices.ts';
@@ -262,7 +262,7 @@ export class DmaIommu implements Translator, DmaIommuOperations {
   }
 
   mapIdentityRange({ domain, permissions, mdl }: Args<'mapIdentityRange'>): Answer {
-    return this.answer('mapIdentityRange', this.mapping.mapIdentity(domain, permissions, mdl));
+    return this.answer('mapIdentityRange', this.mapping.mapIdentity(domain, permissions, mdl, BAD_MDL));
   }
 
   mapIdentityRangeEx({ domain, permissions, physicalAddressToMap }: Args<'mapIdentityRangeEx'>): Answer {
@@ -270,7 +270,7 @@ export class DmaIommu implements Translator, DmaIommuOperations {
   }
 
   unmapIdentityRange({ domain, mdl }: Args<'unmapIdentityRange'>): Answer {
-    return this.answer('unmapIdentityRange', this.mapping.unmapIdentity(domain, mdl));
+    return this.answer('unmapIdentityRange', this.mapping.unmapIdentity(domain, mdl, BAD_UNMAP_MDL));
   }
 
   unmapIdentityRangeEx({ domain, mappedPhysicalAddress }: Args<'unmapIdentityRangeEx'>): Answer {
