@@ -23,7 +23,6 @@ export class Iotlb {
   permissions = 0;
 
   private readonly shifts: Int32Array;
-  private hit = -1;
 
   constructor(format: PageTableFormat, sets: number, ways: number) {
     const shifts = pageShifts(format);
@@ -35,7 +34,6 @@ export class Iotlb {
   lookup(domain: number, high: number, low: number): boolean {
     const { cache } = this;
     const entry = this.find(domain, high, low);
-    this.hit = entry;
     if (entry < 0) return false;
     this.shift = cache.shiftOf(entry);
     this.frame = this.frameAt(entry, high, low);
@@ -64,11 +62,6 @@ export class Iotlb {
   frameAt(entry: number, high: number, low: number): number {
     const { cache } = this;
     return cache.frameOf(entry) | (((low >>> 12) | (high << 20)) & ((1 << (cache.shiftOf(entry) - 12)) - 1));
-  }
-
-  /** Drops the entry that the last look-up found; nothing may have changed the cache since. */
-  dropHit(): void {
-    this.cache.drop(this.hit);
   }
 
   /** Remembers a translation as a walk leaves it: the frame of any 4 KiB page within the mapping of `1 << shift` bytes. */

@@ -111,15 +111,23 @@ export class TranslationEngine {
       counters.tooWide++;
       return WalkStatus.tooWide;
     }
-    if (this.translateHit(domain, high, low, access, out)) return 0;
-    if (iotlb.lookup(domain, high, low)) {
-      if (iotlb.permissions === NOT_PRESENT) {
+    const entry = iotlb.find(domain, high, low);
+    if (entry >= 0) {
+      const permissions = iotlb.cache.permissionsOf(entry);
+      if (permissions === NOT_PRESENT) {
         counters.hits++;
         counters.notPresentHits++;
         return WalkStatus.notPresent;
       }
+      if ((permissions & access) === access) {
+        counters.hits++;
+        out.frame = iotlb.frameAt(entry, high, low);
+        out.shift = iotlb.cache.shiftOf(entry);
+        out.permissions = permissions;
+        return WalkStatus.ok;
+      }
       // The tables may allow by now what they did not when the entry was made: no invalidation is due for that.
-      iotlb.dropHit();
+      iotlb.cache.drop(entry);
       counters.permissionMisses++;
     }
     return this.walkAndFill(domain, rootFrame, levels, high, low, access, out);

@@ -18,13 +18,13 @@ describe('pages of several sizes around an address', () => {
     for (const shift of order) iotlb.insert(1, 0, 0x3000, shift, 0x40000 * shift, 3);
     expect(iotlb.lookup(1, 0, 0x3000)).toBe(true);
     expect(iotlb.shift).toBe(12);
-    iotlb.dropHit();
+    iotlb.cache.drop(iotlb.find(1, 0, 0x3000));
     expect(iotlb.lookup(1, 0, 0x3000)).toBe(true);
     expect(iotlb.shift).toBe(21);
-    iotlb.dropHit();
+    iotlb.cache.drop(iotlb.find(1, 0, 0x3000));
     expect(iotlb.lookup(1, 0, 0x3000)).toBe(true);
     expect(iotlb.shift).toBe(30);
-    iotlb.dropHit();
+    iotlb.cache.drop(iotlb.find(1, 0, 0x3000));
     expect(iotlb.lookup(1, 0, 0x3000)).toBe(false);
   });
 
@@ -62,7 +62,8 @@ describe('leaving out sizes that cannot be there', () => {
             else if (one.kind === 'pages') cache.invalidatePages(one.domain, ...words(one.address), one.order);
             else if (one.kind === 'domain') cache.invalidateDomain(one.domain);
             else if (one.kind === 'all') cache.invalidateAll();
-            else if (iotlb.lookup(one.domain, ...words(one.address))) iotlb.dropHit();
+            else if (iotlb.lookup(one.domain, ...words(one.address)))
+              cache.drop(iotlb.find(one.domain, ...words(one.address)));
           }
           const addresses = [...asked, ...steps.flatMap(one => ('address' in one ? [one.address] : []))];
           for (const at of addresses) {

@@ -178,7 +178,7 @@ function allocatorFor(
   config: LogicalAllocatorConfig | undefined,
   managed: boolean,
 ): BuddyAllocator | undefined | 'bad' {
-  if (config === undefined || config.logicalAllocatorType === LogicalAllocatorType.None) return undefined;
+  if (!config || config.logicalAllocatorType === LogicalAllocatorType.None) return undefined;
   const width = config.addressWidth;
   if (config.logicalAllocatorType !== LogicalAllocatorType.Buddy || !managed) return 'bad';
   if (width === undefined || !Number.isInteger(width) || width < PAGE_SHIFT || width > ALLOCATOR_WIDTH_MAX)
@@ -189,7 +189,8 @@ function allocatorFor(
 
 function regionsMakeSense(regions: readonly ReservedRegion[]): boolean {
   if (!Array.isArray(regions) || regions.length > RESERVED_REGIONS_MAX) return false;
-  return regions.every(({ base, numberOfPages: pages, shouldMap }) => {
+  return regions.every(region => {
+    const { base, numberOfPages: pages, shouldMap } = region ?? {};
     if (!isPageAligned(base) || !Number.isInteger(pages) || pages < 1) return false;
     const first = Number(base >> PAGE_SHIFT_BIG);
     if (!fits(first, pages)) return false;

@@ -35,9 +35,9 @@ export class Completions {
     private readonly interrupts: Interrupts,
   ) {}
 
-  /** Another command may be taken: there is room for its answer. */
+  /** After `drain`: another command may be taken, there is room for its answer. */
   get ready(): boolean {
-    return this.ring.running && this.waiting.length === 0 && !this.ring.full;
+    return this.ring.running && !this.ring.full;
   }
 
   /** Where a command puts its outputs, from `RESULT_OFFSET` on; all zero. */

@@ -120,6 +120,49 @@ describe('a reset', () => {
     expect(bench.command('flushDomain', { domain: 2 })).toMatchObject({ phase: 1, status: 0 });
   });
 
+  it('leaves what comes after it to jobs of its own', () => {
+    const bench = new Bench().enable();
+    bench.put(flush(1)).doorbell();
+    bench.unit.reset();
+    bench.enable();
+    bench.put(flush(2)).doorbell();
+    bench.jobs.step();
+    expect(bench.operations.calls).toEqual([]);
+    bench.jobs.run();
+    expect(bench.operations.calls.map(call => call.args.domain)).toEqual([2]);
+  });
+
+  it('within a job leaves what comes after it to another', () => {
+    const bench = new Bench().enable();
+    bench.put(flush(1)).doorbell();
+    const waiting = bench.jobs.length;
+    let seen = 0;
+    bench.memory.during = () => {
+      if (++seen !== 2) return;
+      bench.unit.reset();
+      bench.enable();
+      bench.put(flush(2)).doorbell();
+    };
+    for (let i = 0; i < waiting; i++) bench.jobs.step();
+    expect(bench.operations.calls.map(call => call.args.domain)).toEqual([1]);
+    bench.jobs.run();
+    expect(bench.operations.calls.map(call => call.args.domain)).toEqual([1, 2]);
+  });
+
+  it('forgets what waited for room', () => {
+    const bench = new Bench().enable({ completion: 1 });
+    bench.command('registerInterfaceStateChangeCallback', { device: 1, stateFields: 1 });
+    const { stateChangeCallback } = bench.operations.calls[0]?.args ?? {};
+    bench.put(flush(1)).doorbell();
+    bench.jobs.run();
+    stateChangeCallback({ presentFields: 1, availableDomainTypes: 1 }, 0n);
+    bench.jobs.run();
+    bench.unit.reset();
+    bench.enable();
+    bench.jobs.run();
+    expect(bench.read('COMPLETION_TAIL')).toBe(0);
+  });
+
   it('makes handlers of before deaf', () => {
     const bench = new Bench().enable();
     bench.command('setDeviceFaultReporting', { enable: 1, hasConfig: 1, context: 1 });
