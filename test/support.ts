@@ -68,14 +68,18 @@ export async function runProgram(args: readonly string[]): Promise<Outcome> {
 export interface ProcessFootprint {
   readonly descriptors: number;
   readonly mappings: number;
+  /** Mappings of a guest's memory. */
+  readonly guestMappings: number;
   readonly residentKiB: number;
 }
 
 export function footprint(pid: number): ProcessFootprint {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+  const maps = readFileSync(`/proc/${pid}/maps`, 'utf8').trimEnd().split('\n');
   return {
     descriptors: readdirSync(`/proc/${pid}/fd`).length,
-    mappings: readFileSync(`/proc/${pid}/maps`, 'utf8').split('\n').length,
+    mappings: maps.length,
+    guestMappings: maps.filter(line => line.includes('/memfd:')).length,
     residentKiB: Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]),
   };
 }
