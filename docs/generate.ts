@@ -6,12 +6,13 @@ import { vtdCapabilities } from '../src/iommu/vtd/capabilities.ts';
 import { FAULT_REASONS } from '../src/iommu/vtd/fault-reasons.ts';
 import { vtdRegisters } from '../src/iommu/vtd/registers.ts';
 import type { Field, Register, RegisterBlock } from '../src/pci/registers.ts';
+import { dmaIommuFunctionPage } from './dma-iommu-function-page.ts';
 
 const NOTE = '<!-- Made from the definitions in the source by `npm run docs`; edit those. -->';
 
 /** Content by file name in docs/. */
 export function generatedPages(): Readonly<Record<string, string>> {
-  return { 'vtd.md': vtdPage(), 'edu.md': eduPage() };
+  return { 'vtd.md': vtdPage(), 'edu.md': eduPage(), 'dma-iommu-function.md': dmaIommuFunctionPage() };
 }
 
 function vtdPage(): string {
