@@ -24,7 +24,7 @@ import {
   parseWide,
 } from './domain-values.ts';
 import { UsageError } from './errors.ts';
-import { addRemoteOptions, type RemoteFlags, showAnswer, type Terminal, withMachine } from './remote-session.ts';
+import { addRemoteOptions, type RemoteFlags, showAnswer, type Terminal, withMachine } from './remote-access.ts';
 
 const parsePasidDevice = (text: string) => parseNumber(text) as PasidDeviceHandle;
 const parseToken = (text: string) => parseNumber(text) as TokenHandle;

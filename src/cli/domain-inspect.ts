@@ -18,7 +18,7 @@ import {
   type Terminal,
   toJson,
   withMachine,
-} from './remote-session.ts';
+} from './remote-access.ts';
 
 const PAGE_MASK = 0xfffn;
 

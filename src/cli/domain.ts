@@ -23,7 +23,7 @@ import {
   showAnswer,
   type Terminal,
   withMachine,
-} from './remote-session.ts';
+} from './remote-access.ts';
 
 const EXAMPLES = `
 Numbers are decimal or 0x... A DEVICE is an address in the guest (01:00.0) or, for the operations of version 2 and 3, the handle
