@@ -12,10 +12,11 @@ import { addGuestOptions, type GuestFlags, guestConfiguration } from './guest-op
 import { GuestRun } from './guest-run.ts';
 import { catchInterrupt, unlessInterrupted } from './interrupt.ts';
 import { judgeKernelLog } from './kernel-log.ts';
+import { addIommuOptions, type MachineFlags } from './machine-options.ts';
 import { printProgress } from './progress.ts';
 import { stockGuest } from './stock-guest.ts';
 
-interface DemoFlags extends GuestFlags {
+interface DemoFlags extends GuestFlags, Pick<MachineFlags, 'cachingMode' | 'compat'> {
   readonly iommu: DemoIommu;
   readonly topology: TopologyKind;
   readonly rounds: number;
@@ -69,7 +70,7 @@ export function addDemo(program: Command): void {
     .option('--json', 'print one JSON document instead of a table')
     .option('--verbose', "also print the guest kernel's log and every event of the server")
     .addHelpText('after', EXAMPLES);
-  addGuestOptions(command).action(demo);
+  addGuestOptions(addIommuOptions(command)).action(demo);
 }
 
 async function demo(flags: DemoFlags): Promise<void> {
@@ -103,7 +104,8 @@ async function prepareAndStart(flags: DemoFlags): Promise<DemoRun> {
   const devices = topology.endpoints.map(
     ({ requesterId }) => `edu@${formatRequesterId(requesterId)}${DEVICE_OPTIONS[flags.iommu]}`,
   );
-  const description = describeMachine(flags.iommu, devices);
+  const { cachingMode, compat } = flags;
+  const description = describeMachine(flags.iommu, devices, { cachingMode, compat });
   const installation = await provisionQemu({ progress: printProgress, ...(flags.qemu ? { path: flags.qemu } : {}) });
   const boot = await stockGuest(commandLine(flags));
   const configuration = await guestConfiguration(flags, installation, description, boot);

@@ -21,18 +21,22 @@ export interface MachineFlags {
 
 export function addMachineOptions(command: Command): Command {
   const list = kinds.map(one => one.kind).join(', ');
-  return command
+  return addIommuOptions(command)
     .addOption(new Option('--iommu <kind>', 'which IOMMU the machine has').choices([...IOMMU_KINDS]))
     .option(
       '--device <device>',
       `an endpoint, KIND@[BUS:]DEVICE.FUNCTION[,id=NAME][,OPTION=VALUE]...; may be given again (kinds: ${list})`,
       (value: string, before: string[] = []) => [...before, value],
     )
-    .option('--caching-mode', 'vtd: advertise caching mode (CAP.CM)')
-    .addOption(
-      new Option('--compat <mode>', 'dma-iommu: do all it can, or refuse what Windows refuses').choices([...COMPATS]),
-    )
     .option('--machine <file>', 'read the machine from a JSON file instead of --iommu and --device');
+}
+
+/** The options of the IOMMUs themselves. */
+export function addIommuOptions(command: Command): Command {
+  const compat = new Option('--compat <mode>', 'dma-iommu: do all it can, or refuse what Windows refuses');
+  return command
+    .option('--caching-mode', 'vtd: advertise caching mode (CAP.CM)')
+    .addOption(compat.choices([...COMPATS]));
 }
 
 /** The machine that the flags ask for; `devices` are its endpoints where no flag names any. */

@@ -79,6 +79,10 @@ describe('demo', () => {
     expect(report.rounds[0]!.commandLine).toMatch(/intel_iommu=on/);
   });
 
+  it('passes with caching mode, where the driver also invalidates what becomes present', async () => {
+    await demo('--caching-mode');
+  });
+
   it('passes again after the guest has rebooted', async () => {
     const report = await demo('--rounds', '2');
     expect(report.rounds.length).toBe(2);
