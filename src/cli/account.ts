@@ -38,7 +38,7 @@ function dmaIommuLines(unit: DmaIommuStatistics): string[] {
     .map(({ name, count }) => `${count} ${name}`);
   return [
     line('operations', `${sum('succeeded')} succeeded, ${sum('failed')} refused`),
-    line('translations', `${unit.translations}, of which ${unit.blocked} blocked`),
+    line('translations', `${unit.translations}, of which ${unit.blocked} blocked and ${unit.staleHits} stale`),
     ...Object.entries(unit.engines).flatMap(([format, engine]) => [`  ${format}`, ...engineLines(engine)]),
     line('faults', kinds.join(', ') || 'none'),
   ];

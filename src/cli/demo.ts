@@ -105,7 +105,9 @@ async function prepareAndStart(flags: DemoFlags): Promise<DemoRun> {
     ({ requesterId }) => `edu@${formatRequesterId(requesterId)}${DEVICE_OPTIONS[flags.iommu]}`,
   );
   const { cachingMode, compat } = flags;
-  const description = describeMachine(flags.iommu, devices, { cachingMode, compat });
+  // The cases that forget a flush on purpose are told of.
+  const checkStale = flags.iommu === 'dma-iommu';
+  const description = describeMachine(flags.iommu, devices, { cachingMode, compat, checkStale });
   const installation = await provisionQemu({ progress: printProgress, ...(flags.qemu ? { path: flags.qemu } : {}) });
   const boot = await stockGuest(commandLine(flags));
   const configuration = await guestConfiguration(flags, installation, description, boot);

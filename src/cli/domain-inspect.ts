@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import type { RemoteEvent } from '../inspector/protocol.ts';
 import { operationNames } from '../iommu/dma-iommu/opcodes.ts';
 import type { Snapshot } from '../iommu/dma-iommu/snapshot.ts';
-import { DomainType, Permission } from '../iommu/dma-iommu/types.ts';
+import { DomainType, FaultType, Permission } from '../iommu/dma-iommu/types.ts';
 import type { ProbeAnswer } from '../iommu/dma-iommu/unit.ts';
 import { formatRequesterId } from '../machine/description.ts';
 import { isOperationName } from '../machine/operations-command.ts';
@@ -141,10 +141,16 @@ function describeEvent({ event, source, detail, dropped }: RemoteEvent): string 
 
 function describeProbe(logicalAddress: bigint, answer: ProbeAnswer): string {
   const { translated, fault, domain, frame, shift, permissions, level, source, stale } = answer;
-  if (!translated) return `fault ${fault}, domain ${domain}`;
+  if (!translated)
+    return `${faultName(fault)} (${fault}), ${domain === 0 ? 'attached to no domain' : `domain ${domain}`}`;
   const physical = (BigInt(frame) << 12n) | (logicalAddress & PAGE_MASK);
   const where = `physical ${formatValue(physical)} (${permissionsName(permissions)}, page of ${2 ** shift} bytes)`;
+  if (domain === 0) return `${where}, untranslated: attached to no domain`;
   return `${where}, domain ${domain}, level ${level}, from ${source}${stale ? ', STALE: an invalidation is missing' : ''}`;
+}
+
+function faultName(fault: number): string {
+  return Object.entries(FaultType).find(([, type]) => type === fault)?.[0] ?? 'fault';
 }
 
 function permissionsName(permissions: number): string {

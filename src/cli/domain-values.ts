@@ -9,10 +9,12 @@ import { UsageError } from './errors.ts';
 const PAGE = BigInt(FRAME_BYTES);
 const PFN_MAX = 0x7fffffffn;
 
-/** `0x...` or decimal, of any size. */
+/** `0x...` or decimal, up to 64 bits. */
 export function parseWide(text: string): bigint {
   if (!/^(0x[0-9a-f]+|[0-9]+)$/i.test(text)) throw new UsageError(`'${text}' is not a number, e.g. 0x1000 or 4096`);
-  return BigInt(text);
+  const value = BigInt(text);
+  if (value >= 1n << 64n) throw new UsageError(`'${text}' does not fit in 64 bits`);
+  return value;
 }
 
 export function parseNumber(text: string): number {

@@ -16,6 +16,7 @@ export interface MachineFlags {
   readonly device?: readonly string[];
   readonly cachingMode?: boolean;
   readonly compat?: string;
+  readonly checkStale?: boolean;
   readonly machine?: string;
 }
 
@@ -36,16 +37,21 @@ export function addIommuOptions(command: Command): Command {
   const compat = new Option('--compat <mode>', 'dma-iommu: do all it can, or refuse what Windows refuses');
   return command
     .option('--caching-mode', 'vtd: advertise caching mode (CAP.CM)')
-    .addOption(compat.choices([...COMPATS]));
+    .addOption(compat.choices([...COMPATS]))
+    .option('--check-stale', 'dma-iommu: report each translation that a fresh walk would not give');
 }
 
 /** The machine that the flags ask for; `devices` are its endpoints where no flag names any. */
 export function machineFromFlags(flags: MachineFlags, devices: readonly string[]): MachineDescription {
   if (flags.machine === undefined) {
-    const { cachingMode, compat } = flags;
-    return describeMachine(flags.iommu ?? 'vtd', flags.device ?? devices, { cachingMode, compat });
+    const { cachingMode, compat, checkStale } = flags;
+    return describeMachine(flags.iommu ?? 'vtd', flags.device ?? devices, { cachingMode, compat, checkStale });
   }
-  if (flags.iommu !== undefined || flags.device !== undefined || (flags.cachingMode ?? flags.compat) !== undefined) {
+  if (
+    flags.iommu !== undefined ||
+    flags.device !== undefined ||
+    (flags.cachingMode ?? flags.compat ?? flags.checkStale) !== undefined
+  ) {
     throw new UsageError('--machine stands for --iommu, --device and their options: give one or the others');
   }
   return checkDescription(readJson(flags.machine));

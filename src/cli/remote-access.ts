@@ -56,6 +56,7 @@ export async function withMachine<T>(flags: RemoteFlags, use: (machine: RemoteMa
       await machine.close();
     }
   } catch (error) {
+    if (error instanceof RemoteError && error.code === 'bad-arguments') throw new UsageError(error.message);
     if (error instanceof RemoteError || error instanceof ConnectionError) throw new CommandFailure(error.message);
     throw error;
   }

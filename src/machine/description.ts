@@ -15,6 +15,8 @@ export interface IommuDescription {
   readonly cachingMode: boolean;
   /** dma-iommu: do what the hardware could do, or refuse what Windows documents that it refuses. */
   readonly compat: Compat;
+  /** dma-iommu: at each translation by a caller's tables, see whether a fresh walk says the same, and note where not. */
+  readonly checkStale: boolean;
 }
 
 export const COMPATS = ['extended', 'windows'] as const;
@@ -109,14 +111,21 @@ function checkIommu(value: unknown): IommuDescription {
   const iommu = typeof value === 'string' ? { kind: value } : asObject(value ?? { kind: 'vtd' }, `'iommu'`);
   const kind = IOMMU_KINDS.find(one => one === iommu.kind);
   if (!kind) throw new DescriptionError(`no IOMMU is called '${String(iommu.kind)}': one of ${IOMMU_KINDS.join(', ')}`);
-  const cachingMode = iommu.cachingMode ?? false;
-  if (typeof cachingMode !== 'boolean') throw new DescriptionError(`'cachingMode' must be true or false`);
-  if (cachingMode && kind !== 'vtd') throw new DescriptionError(`'cachingMode' is an option of vtd, not of ${kind}`);
+  const cachingMode = iommuFlag(iommu, 'cachingMode', kind, 'vtd');
+  const checkStale = iommuFlag(iommu, 'checkStale', kind, 'dma-iommu');
   const compat = COMPATS.find(one => one === (iommu.compat ?? 'extended'));
   if (!compat) throw new DescriptionError(`'compat' must be one of ${COMPATS.join(', ')}`);
-  if (compat !== 'extended' && kind !== 'dma-iommu')
+  if (compat !== 'extended' && kind !== 'dma-iommu') {
     throw new DescriptionError(`'compat' is an option of dma-iommu, not of ${kind}`);
-  return { kind, cachingMode, compat };
+  }
+  return { kind, cachingMode, compat, checkStale };
+}
+
+function iommuFlag(iommu: Record<string, unknown>, name: string, kind: IommuKindName, owner: IommuKindName): boolean {
+  const value = iommu[name] ?? false;
+  if (typeof value !== 'boolean') throw new DescriptionError(`'${name}' must be true or false`);
+  if (value && kind !== owner) throw new DescriptionError(`'${name}' is an option of ${owner}, not of ${kind}`);
+  return value;
 }
 
 function checkEndpoint(value: unknown, counts: Map<string, number>): EndpointDescription {

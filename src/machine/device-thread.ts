@@ -3,7 +3,7 @@ import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_thread
 import { EventLoop, PollEvents } from '../posix/event-loop.ts';
 import { drainEventFd } from '../posix/eventfd.ts';
 import { BoundedForwarder } from '../trace/bounded-forwarder.ts';
-import type { CommandRequest, DeviceThreadData, DeviceThreadMessage } from './commands.ts';
+import type { Command, CommandRequest, DeviceThreadData, DeviceThreadMessage } from './commands.ts';
 import { IOMMU_ID, Machine } from './machine.ts';
 import type { MachineEvent } from './operations-command.ts';
 import { RemoteCommands } from './remote-commands.ts';
@@ -24,20 +24,33 @@ function run(data: DeviceThreadData): void {
   let running = true;
 
   const { operations } = machine.iommu ?? {};
-  const remote = operations && new RemoteCommands(operations, IOMMU_ID, event => trace.send(event));
+  const remote = operations && new RemoteCommands(operations.unit, IOMMU_ID, event => trace.send(event), operations);
 
   const statistics = (): MachineStatistics => ({
     ...machine.statistics(),
     trace: { sent: trace.sent, dropped: trace.dropped },
   });
+  const answer = (command: Exclude<Command, { name: 'stop' }>): unknown => {
+    if (command.name === 'statistics') return statistics();
+    if (remote === undefined) throw new Error(NO_OPERATIONS);
+    return remote.answer(command);
+  };
   const obey = ({ id, command }: CommandRequest) => {
     if (command.name === 'stop') {
       running = false;
-      return post({ type: 'reply', id, result: undefined });
+      // Ends every wait for a client, so that a job under way does not hold up the end.
+      machine.close();
+      post({ type: 'reply', id, result: undefined });
+      return;
     }
-    if (command.name === 'statistics') return post({ type: 'reply', id, result: statistics() });
-    if (remote === undefined) return post({ type: 'refused', id, reason: NO_OPERATIONS });
-    return post({ type: 'reply', id, result: remote.answer(command) });
+    // As a job: in the middle of another's wait for guest memory it would change what that one is reading.
+    loop.push(() => {
+      try {
+        post({ type: 'reply', id, result: answer(command) });
+      } catch (error) {
+        post({ type: 'refused', id, reason: error instanceof Error ? error.message : String(error) });
+      }
+    });
   };
   loop.watch(data.wakeDescriptor, PollEvents.in, () => {
     drainEventFd(data.wakeDescriptor);

@@ -40,7 +40,7 @@ export interface RunningIommu {
   reset(): void;
   statistics(): IommuStatistics;
   /** The operations of DMA_IOMMU_INTERFACE, where the IOMMU has them. */
-  readonly operations?: DmaIommu;
+  readonly operations?: { readonly unit: DmaIommu } & Pick<DmaIommu, 'probe'>;
 }
 
 export interface IommuKind {
@@ -66,9 +66,9 @@ const vtd: IommuKind = {
 const dmaIommu: IommuKind = {
   definition: dmaIommuFunctionDefinition,
   start({ name, description, pci, memory, jobs, trace }) {
-    const { compat } = description.iommu;
+    const { compat, checkStale } = description.iommu;
     const directory = directoryOf(description);
-    const unit = new DmaIommu({ name, memory, devices: directory, jobs, trace, compat });
+    const unit = new DmaIommu({ name, memory, devices: directory, jobs, trace, compat, options: { checkStale } });
     const translation = new TranslationSwitch(unit);
     const ports = new DmaIommuFunction({
       name,
@@ -87,7 +87,7 @@ const dmaIommu: IommuKind = {
       bars: ports.bars,
       reset: () => ports.reset(),
       statistics: () => ({ kind: 'dma-iommu', ...unit.statistics }),
-      operations: unit,
+      operations: { unit, probe: (...question) => translation.probe(...question) },
     };
   },
 };

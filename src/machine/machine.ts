@@ -93,8 +93,12 @@ export class Machine {
     const pci = this.functionFor(IOMMU_ID, kind.definition, memory);
     const iommu = kind.start({ name: IOMMU_ID, description, pci, memory, jobs: loop, trace });
     for (const [bar, handler] of iommu.bars) pci.setHandler(bar, handler);
-    chain(pci, 'onReset', () => iommu.reset());
-    chain(pci, 'onDisconnected', () => iommu.reset());
+    const reset = () => {
+      iommu.reset();
+      trace.note('iommu.reset', IOMMU_ID, {});
+    };
+    chain(pci, 'onReset', reset);
+    chain(pci, 'onDisconnected', reset);
     pci.onBarPlaced = (bar, address) => trace.note('iommu.placed', IOMMU_ID, { bar, address });
     this.serve({ name: IOMMU_ID, pci, memory });
     return iommu;

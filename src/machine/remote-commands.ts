@@ -27,6 +27,8 @@ export class RemoteCommands {
     private readonly unit: DmaIommu,
     source: string,
     emit: (event: CallbackEvent) => void,
+    /** Where the endpoints' DMA passes something before the unit, that answers probes. */
+    private readonly prober: Pick<DmaIommu, 'probe'> = unit,
   ) {
     this.calls = new OperationCalls(unit, source, emit);
   }
@@ -46,7 +48,7 @@ export class RemoteCommands {
 
   private probe({ requesterId, pasid = NO_PASID, logicalAddress, access }: ProbeArguments): ProbeAnswer {
     const word = (value: bigint) => Number(BigInt.asIntN(32, value));
-    return this.unit.probe(requesterId, pasid, word(logicalAddress >> 32n), word(logicalAddress), access);
+    return this.prober.probe(requesterId, pasid, word(logicalAddress >> 32n), word(logicalAddress), access);
   }
 
   private getInterface({ version, ex = false, flags = 0n }: InterfaceArguments): InterfaceAnswer {

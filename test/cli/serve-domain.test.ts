@@ -21,6 +21,9 @@ describe('viommu serve --listen with viommu domain', () => {
   const domain = (...words: string[]) => runProgram(['domain', ...words, '--dir', directory.path]);
 
   it('makes a domain, maps memory in it, and asks what a device would reach', async () => {
+    const untranslated = await domain('probe', '01:00.0', '0x1000');
+    expect(untranslated).toMatchObject({ status: 0, stdout: expect.stringContaining('attached to no domain') });
+    expect((await domain('probe', '01:00.0', '0xffffffffffffffff1')).status).toBe(2);
     expect((await domain('create')).stdout).toMatch(/STATUS_SUCCESS\n {2}domain 1\n/);
     expect((await domain('attach', '1', '01:00.0')).status).toBe(0);
     expect((await domain('map', '1', '0x100000+0x4000', '--at', '0x80000000', '--permissions', 'r')).status).toBe(0);

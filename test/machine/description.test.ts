@@ -33,7 +33,7 @@ describe('describeMachine', () => {
   it('numbers endpoints by kind', () => {
     const machine = describeMachine('vtd', ['edu@04.0', 'edu@05.0']);
     expect(machine.endpoints.map(one => one.id)).toEqual(['edu0', 'edu1']);
-    expect(machine.iommu).toEqual({ kind: 'vtd', cachingMode: false, compat: 'extended' });
+    expect(machine.iommu).toEqual({ kind: 'vtd', cachingMode: false, compat: 'extended', checkStale: false });
   });
 
   it('keeps ids that are given', () => {
@@ -82,6 +82,7 @@ describe('checkDescription', () => {
     [{ iommu: { kind: 'vtd', cachingMode: 'yes' } }],
     [{ iommu: { kind: 'vtd', compat: 'windows' } }],
     [{ iommu: { kind: 'dma-iommu', cachingMode: true } }],
+    [{ iommu: { kind: 'vtd', checkStale: true } }],
     [{ iommu: { kind: 'dma-iommu', compat: 'linux' } }],
     [{ endpoints: [{ kind: 'edu' }] }],
     [{ endpoints: [{ kind: 'edu', requesterId: -1 }] }],

@@ -100,7 +100,7 @@ export class DmaIommuFunction implements RegisterHandler {
       stateChanges: this.stateChanges,
       faultHandler: () => this.faults.handler(),
     });
-    this.probe = new ProbeRegisters(core, operations, translation, job => jobs.push(job));
+    this.probe = new ProbeRegisters(core, translation, job => jobs.push(job));
     this.directory = new DirectoryRegisters(core, directory);
     this.ready = registers.field('STATUS', 'READY');
     this.translating = registers.field('STATUS', 'TRANSLATING');

@@ -12,7 +12,7 @@ export interface DmaIommuControl {
   probe(requesterId: number, pasid: number, high: number, low: number, access: number): ProbeAnswer;
 }
 
-export interface SwitchedTranslator extends Translator {
+export interface SwitchedTranslator extends Translator, Pick<DmaIommuControl, 'probe'> {
   /** `pasid` is -1 for a request without one. */
   translate(requesterId: number, high: number, low: number, access: number, out: Translation, pasid?: number): boolean;
   /** Whether such requests belong to a domain. */

@@ -1,11 +1,8 @@
 /** The probe registers: what an access of a device would do, answered by a job. */
 import type { FieldHandle } from '../../../pci/registers.ts';
 import { Access } from '../../translator.ts';
-import { FaultType } from '../types.ts';
 import type { ProbeAnswer } from '../unit.ts';
 import { bitOf, type FunctionCore } from './core.ts';
-import { ADDRESS_BITS } from './limits.ts';
-import type { DmaIommuControl } from './ports.ts';
 import { ProbeSource } from './registers.ts';
 import type { TranslationSwitch } from './translation-switch.ts';
 
@@ -14,7 +11,6 @@ const FRAME_HIGH_SHIFT = 20;
 const FRAME_LOW_SHIFT = 12;
 const OFFSET_MASK = 0xfff;
 const NO_PASID = -1;
-const HIGH_WITHOUT_MEMORY = ~((1 << (ADDRESS_BITS - 32)) - 1);
 
 export class ProbeRegisters {
   private readonly device: FieldHandle;
@@ -30,7 +26,6 @@ export class ProbeRegisters {
 
   constructor(
     private readonly core: FunctionCore,
-    private readonly control: Pick<DmaIommuControl, 'probe'>,
     private readonly translation: TranslationSwitch,
     private readonly push: (job: () => void) => void,
   ) {
@@ -74,9 +69,7 @@ export class ProbeRegisters {
   }
 
   private run(life: number, requesterId: number, pasid: number, high: number, low: number, access: number): void {
-    const answer = this.translation.bypasses(requesterId, pasid)
-      ? bypass(high, low)
-      : this.control.probe(requesterId, pasid, high, low, access);
+    const answer = this.translation.probe(requesterId, pasid, high, low, access);
     // The walk may have waited for guest memory, and a reset may have come meanwhile.
     if (life !== this.life) return;
     const { words } = this.core.registers;
@@ -94,22 +87,6 @@ export class ProbeRegisters {
     words[this.domain] = answer.domain;
     words[this.command] = words[this.command]! & ~START;
   }
-}
-
-/** Untranslated, as far as there can be memory. */
-function bypass(high: number, low: number): ProbeAnswer {
-  const translated = (high & HIGH_WITHOUT_MEMORY) === 0;
-  return {
-    translated,
-    fault: translated ? -1 : FaultType.AddressSizeFault,
-    domain: 0,
-    frame: translated ? (high << FRAME_HIGH_SHIFT) | (low >>> FRAME_LOW_SHIFT) : 0,
-    shift: FRAME_LOW_SHIFT,
-    permissions: translated ? Access.read | Access.write : 0,
-    level: 0,
-    source: 'none',
-    stale: false,
-  };
 }
 
 function sourceOf({ source, translated }: ProbeAnswer): ProbeSource {

@@ -4,6 +4,7 @@
  * then on it is blocked.
  */
 import {
+  Access,
   isRunTranslator,
   PageByPage,
   type RunTranslator,
@@ -11,9 +12,15 @@ import {
   type Translator,
 } from '../../translator.ts';
 import { Untranslated } from '../../untranslated.ts';
+import { FaultType } from '../types.ts';
+import type { ProbeAnswer } from '../unit.ts';
+import { ADDRESS_BITS } from './limits.ts';
 import type { SwitchedTranslator } from './ports.ts';
 
 const NO_PASID = -1;
+const FRAME_HIGH_SHIFT = 20;
+const FRAME_LOW_SHIFT = 12;
+const HIGH_WITHOUT_MEMORY = ~((1 << (ADDRESS_BITS - 32)) - 1);
 
 export class TranslationSwitch implements RunTranslator {
   enabled = false;
@@ -31,6 +38,12 @@ export class TranslationSwitch implements RunTranslator {
   /** True: such requests do not get to the unit. */
   bypasses(requesterId: number, pasid: number): boolean {
     return !this.enabled && !this.unit.isAttached(requesterId, pasid);
+  }
+
+  /** What DMA would meet, the unit's own answer included. */
+  probe(requesterId: number, pasid: number, high: number, low: number, access: number): ProbeAnswer {
+    if (this.bypasses(requesterId, pasid)) return bypass(high, low);
+    return this.unit.probe(requesterId, pasid, high, low, access);
   }
 
   translate(
@@ -63,4 +76,20 @@ export class TranslationSwitch implements RunTranslator {
       translate: (requesterId, high, low, access, out) => this.translate(requesterId, high, low, access, out, pasid),
     };
   }
+}
+
+/** Untranslated, as far as there can be memory. */
+function bypass(high: number, low: number): ProbeAnswer {
+  const translated = (high & HIGH_WITHOUT_MEMORY) === 0;
+  return {
+    translated,
+    fault: translated ? -1 : FaultType.AddressSizeFault,
+    domain: 0,
+    frame: translated ? (high << FRAME_HIGH_SHIFT) | (low >>> FRAME_LOW_SHIFT) : 0,
+    shift: FRAME_LOW_SHIFT,
+    permissions: translated ? Access.read | Access.write : 0,
+    level: 0,
+    source: 'none',
+    stale: false,
+  };
 }
