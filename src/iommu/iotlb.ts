@@ -47,7 +47,8 @@ export class Iotlb {
     return entry >= 0 ? entry : this.findLarger(domain, high, low);
   }
 
-  private findLarger(domain: number, high: number, low: number): number {
+  /** As `find`, but among pages larger than the smallest only. */
+  findLarger(domain: number, high: number, low: number): number {
     const { cache, shifts } = this;
     for (let i = 1; i < shifts.length; i++) {
       const shift = shifts[i]!;

@@ -37,6 +37,8 @@ export class TranslationCache {
    * large pages are not slower, by all the ways to be looked at in vain, for small ones elsewhere.
    */
   readonly groups = new Int32Array(GROUPS);
+  /** Counts every change of what is known: whoever remembers an answer compares it. */
+  changes = 0;
 
   private readonly smallest: number;
   private readonly groupShift: number;
@@ -90,11 +92,29 @@ export class TranslationCache {
     return size;
   }
 
+  /**
+   * The entry of a page of 4 KiB that allows all of `access`, if it is where `insert` puts what it can. -1 does not say that there is
+   * none: `find` knows.
+   */
+  findPreferred(domain: number, high: number, low: number, access: number): number {
+    const { entries } = this;
+    const page = (low >>> 12) | (high << 20);
+    const round = page >>> this.setBits;
+    const at = (((page ^ round ^ domain ^ (12 * 5)) & this.setMask) << 3) | ((round << this.wayShift) & this.wayMask);
+    return entries[at] === page &&
+      entries[at | 1] === ((high >>> 12) | (12 << 20)) &&
+      entries[at | 2] === domain &&
+      entries[at | 3] === this.epoch &&
+      // 4 is nobody's access: it marks an entry that is no translation.
+      (entries[at | 5]! & (access | 4)) === access
+      ? at
+      : -1;
+  }
+
   /** As `find` for the smallest size, only quicker. */
   findSmallest(domain: number, high: number, low: number): number {
     const { entries } = this;
     const page = (low >>> 12) | (high << 20);
-    if (this.groups[((page >>> this.groupShift) ^ domain) & 255] === 0) return -1;
     if (this.smallest !== 12) return this.find(domain, high, low, this.smallest);
     const tag = (high >>> 12) | (12 << 20);
     const round = page >>> this.setBits;
@@ -109,7 +129,22 @@ export class TranslationCache {
     ) {
       return at;
     }
+    if (this.groups[((page >>> this.groupShift) ^ domain) & 255] === 0) return -1;
     return this.probeOthers(domain, page, tag, first, preferred);
+  }
+
+  /**
+   * Of an address that `entry` was found for: log2 of an aligned range around it, within the entry's page, in which every address is
+   * found in the entry until the next change.
+   */
+  sameAnswerShift(entry: number, domain: number, high: number, low: number): number {
+    const second = this.groupShift + 12;
+    const shift = this.shiftOf(entry);
+    // Within a large page, smaller ones may be known too, and are found first.
+    if (shift < second || this.smallest !== 12 || second > 30) return this.smallest;
+    if (shift !== second && this.live[second] !== 0) return this.smallest;
+    const page = (low >>> 12) | (high << 20);
+    return this.groups[((page >>> this.groupShift) ^ domain) & 255] === 0 ? second : this.smallest;
   }
 
   /** The entry that covers the address with a prefix of `1 << shift` bytes, or -1. Valid until the next change. */
@@ -214,6 +249,7 @@ export class TranslationCache {
   /** Remembers `frame` and `permissions` for the prefix of `1 << shift` bytes; replaces what was known of it. */
   insert(domain: number, high: number, low: number, shift: number, frame: number, permissions: number): void {
     const { entries, epoch } = this;
+    this.changes++;
     const known = this.find(domain, high, low, shift);
     if (known >= 0) {
       entries[known + FRAME] = frame;
@@ -246,6 +282,7 @@ export class TranslationCache {
   }
 
   drop(entry: number): void {
+    this.changes++;
     this.count(entry, -1);
     this.entries[entry + EPOCH] = 0;
   }
@@ -261,6 +298,7 @@ export class TranslationCache {
   /** Drops everything, in time that does not depend on the number of entries. Like its kin, returns how many went. */
   invalidateAll(): number {
     const count = this.size;
+    this.changes++;
     this.live.fill(0);
     this.groups.fill(0);
     if (this.epoch === 0x7fffffff) {

@@ -8,6 +8,7 @@ import { MAX_LEVELS, type PageTableFormat } from '../page-tables/format.ts';
 import { Walker, WalkStatus } from '../page-tables/walker.ts';
 import { Iotlb, NOT_PRESENT } from './iotlb.ts';
 import { PagingStructureCache } from './paging-structure-cache.ts';
+import type { TranslationCache } from './translation-cache.ts';
 import { bytesToPageEnd, type Translation } from './translator.ts';
 
 export const IOTLB_SETS = 256;
@@ -65,6 +66,8 @@ export class TranslationEngine {
   /** After a miss its fields tell about the walk; after a hit they are old. */
   readonly walker: Walker;
   readonly counters = new TranslationCounters();
+  /** The IOTLB's store: for those who remember its answers as long as it does not change. */
+  readonly cache: TranslationCache;
 
   private readonly iotlb: Iotlb;
   private readonly pagingStructures: PagingStructureCache;
@@ -76,6 +79,7 @@ export class TranslationEngine {
   constructor(format: PageTableFormat, memory: GuestMemory, options: TranslationEngineOptions = {}) {
     this.walker = new Walker(format, memory);
     this.iotlb = new Iotlb(format, options.iotlbSets ?? IOTLB_SETS, options.iotlbWays ?? IOTLB_WAYS);
+    this.cache = this.iotlb.cache;
     const sets = (options.pagingStructureEntries ?? PAGING_STRUCTURE_ENTRIES) / PAGING_STRUCTURE_WAYS;
     this.pagingStructures = new PagingStructureCache(format, sets, PAGING_STRUCTURE_WAYS);
     this.cacheNotPresent = options.cacheNotPresent ?? false;
@@ -178,21 +182,24 @@ export class TranslationEngine {
   }
 
   /**
-   * The shortest way to a translation: true, and as `translate`, if the IOTLB has it. Else false, nothing has happened, and `translate`
-   * will tell. The caller has made sure that the address is not wider than its tables.
+   * The shortest way to a translation: as `translate`, if the IOTLB has it, and returns its entry. Else -1, nothing has happened, and
+   * `translate` will tell. The caller has made sure that the address is not wider than its tables.
    */
-  translateHit(domain: number, high: number, low: number, access: number, out: Translation): boolean {
-    const { iotlb } = this;
-    const entry = iotlb.find(domain, high, low);
-    if (entry < 0) return false;
-    const permissions = iotlb.cache.permissionsOf(entry);
+  translateHit(domain: number, high: number, low: number, access: number, out: Translation): number {
+    const { cache } = this;
+    let entry = cache.findSmallest(domain, high, low);
+    if (entry < 0) {
+      entry = this.iotlb.findLarger(domain, high, low);
+      if (entry < 0) return -1;
+    }
+    const permissions = cache.permissionsOf(entry);
     // 4 is `NOT_PRESENT`.
-    if (permissions === 4 || (permissions & access) !== access) return false;
+    if (permissions === 4 || (permissions & access) !== access) return -1;
     this.counters.hits++;
-    out.frame = iotlb.frameAt(entry, high, low);
-    out.shift = iotlb.cache.shiftOf(entry);
+    out.frame = this.iotlb.frameAt(entry, high, low);
+    out.shift = cache.shiftOf(entry);
     out.permissions = permissions;
-    return true;
+    return entry;
   }
 
   /**

@@ -29,23 +29,23 @@ export class CopyEnd {
     this.part = bytes;
   }
 
-  /** `[from, from + length)` to `target[at, ...)`. The caller has checked the bounds of both. */
-  copyTo(target: CopyEnd, from: number, at: number, length: number): void {
-    if (length > COPY_LOOP_LIMIT) target.bytes.set(new Uint8Array(this.buffer, this.start + from, length), at);
-    else copyShort(this.bytes, this.words, from, target.bytes, target.words, at, length);
+  /** A new view of `[from, from + length)`: what `set` wants of a source. The caller has checked the bounds. */
+  view(from: number, length: number): Uint8Array {
+    return new Uint8Array(this.buffer, this.start + from, length);
   }
 
-  /** As `copyTo`, for a source that is likely to send the same part again and again: a device's own buffer. */
-  copyPartTo(target: CopyEnd, from: number, at: number, length: number): void {
-    if (length > COPY_LOOP_LIMIT) {
-      if (from !== this.partFrom || length !== this.part.length) {
-        this.part = new Uint8Array(this.buffer, this.start + from, length);
-        this.partFrom = from;
-      }
-      target.bytes.set(this.part, at);
-    } else {
-      copyShort(this.bytes, this.words, from, target.bytes, target.words, at, length);
+  /** As `view`, for a source that is likely to send the same part again and again: a device's own buffer. */
+  partView(from: number, length: number): Uint8Array {
+    if (from !== this.partFrom || length !== this.part.length) {
+      this.part = this.view(from, length);
+      this.partFrom = from;
     }
+    return this.part;
+  }
+
+  /** `[from, from + length)` to `target[at, ...)`, best for up to `COPY_LOOP_LIMIT` bytes. The caller has checked the bounds of both. */
+  copyLoop(target: CopyEnd, from: number, at: number, length: number): void {
+    copyShort(this.bytes, this.words, from, target.bytes, target.words, at, length);
   }
 }
 

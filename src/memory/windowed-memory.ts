@@ -171,13 +171,18 @@ export abstract class WindowedMemory implements GuestMemory {
   /** Within one window, and all of it readable there. */
   private copyOut(frame: number, offset: number, target: Uint8Array, at: number, length: number): void {
     const from = ((frame & 0x3ffff) << 12) + offset;
-    this.endOfWindow(frame >>> 18).copyTo(this.endOfBuffer(target), from, at, length);
+    const end = this.endOfWindow(frame >>> 18);
+    // 96 is `COPY_LOOP_LIMIT`: the compiler cannot fold what other modules export.
+    if (length > 96) target.set(end.view(from, length), at);
+    else end.copyLoop(this.endOfBuffer(target), from, at, length);
     this.counters[0]! += length;
   }
 
   private copyIn(frame: number, offset: number, source: Uint8Array, at: number, length: number): void {
     const to = ((frame & 0x3ffff) << 12) + offset;
-    this.endOfBuffer(source).copyPartTo(this.endOfWindow(frame >>> 18), at, to, length);
+    const end = this.endOfBuffer(source);
+    if (length > 96) this.windows[frame >>> 18]!.bytes.set(end.partView(at, length), to);
+    else end.copyLoop(this.endOfWindow(frame >>> 18), at, to, length);
     this.counters[1]! += length;
   }
 

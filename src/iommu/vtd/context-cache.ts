@@ -31,6 +31,8 @@ export const FAULT_DOMAIN = 0;
 
 export class ContextCache {
   readonly words = new Int32Array(REQUESTERS << SLOT_SHIFT);
+  /** Counts every change: whoever remembers a slot compares it. */
+  changes = 0;
   private epoch = 1;
   /** Requester ids filled in this epoch, so that invalidating a domain does not look at all of them. */
   private readonly filled = new Int32Array(REQUESTERS);
@@ -64,6 +66,7 @@ export class ContextCache {
   }
 
   invalidateAll(): void {
+    this.changes++;
     this.filledCount = 0;
     if (this.epoch < LAST_EPOCH) {
       this.epoch++;
@@ -75,6 +78,7 @@ export class ContextCache {
   }
 
   invalidateDomain(domain: number): void {
+    this.changes++;
     for (let index = 0; index < this.filledCount; index++) {
       const at = this.filled[index] << SLOT_SHIFT;
       if (this.words[at + Slot.domain] === domain) this.words[at] = 0;
@@ -86,6 +90,7 @@ export class ContextCache {
    * many matching entries were left alone because they carry another one: a mistake of the driver.
    */
   invalidateDevice(requesterId: number, functionMask: number, domain: number): number {
+    this.changes++;
     const mask = FUNCTION_MASKS[functionMask & 3];
     const base = requesterId & ~mask & 0xffff;
     let kept = 0;
@@ -100,6 +105,7 @@ export class ContextCache {
   }
 
   private claim(requesterId: number, entry: ContextEntry): number {
+    this.changes++;
     if (this.listed[requesterId] !== this.epoch) {
       this.listed[requesterId] = this.epoch;
       this.filled[this.filledCount++] = requesterId;

@@ -3,6 +3,7 @@
  * that can fail. The path of a request that finds its context entry and its page cached allocates nothing.
  */
 import { WalkStatus } from '../../page-tables/walker.ts';
+import type { TranslationCache } from '../translation-cache.ts';
 import type { TranslationEngine } from '../translation-engine.ts';
 import { Access, bytesToPageEnd, type Translation } from '../translator.ts';
 import { CONTEXT_ENTRY_BYTES, ContextEntry, type ContextRules, contextRules } from './context.ts';
@@ -11,7 +12,9 @@ import { address64, frameOf, type VtdCore } from './core.ts';
 import { EntryReader } from './entry-reader.ts';
 import { FaultReason } from './fault-reasons.ts';
 import type { FaultLog } from './faults.ts';
+import { RecentPage } from './recent-page.ts';
 import { checkRoot, contextTableFrame, type ReservedBits, ROOT_ENTRY_BYTES, rootReserved } from './root-table.ts';
+import type { VtdStatistics } from './statistics.ts';
 
 const READ_WRITE = Access.read | Access.write;
 const PAGE_SHIFT = 12;
@@ -34,6 +37,10 @@ export class DmaRemapper {
   private readonly rules: ContextRules;
   private readonly rootReserved: ReservedBits;
   private readonly cachingMode: boolean;
+  private readonly recent = new RecentPage();
+  private readonly cache: TranslationCache;
+  private readonly statistics: VtdStatistics;
+  private readonly engineCounters: TranslationEngine['counters'];
 
   constructor(
     private readonly core: VtdCore,
@@ -41,6 +48,9 @@ export class DmaRemapper {
     private readonly engine: TranslationEngine,
     private readonly faults: FaultLog,
   ) {
+    this.cache = engine.cache;
+    this.statistics = core.statistics;
+    this.engineCounters = engine.counters;
     this.words = new EntryReader(core.memory);
     this.rules = contextRules(core.capabilities);
     this.rootReserved = rootReserved(core.capabilities.hostAddressWidth);
@@ -64,25 +74,91 @@ export class DmaRemapper {
     length: number,
     out: Translation,
   ): boolean {
-    // Numbers stand for `Slot` and the interrupt range here: the compiler cannot fold constants, those of other modules least.
-    const at = this.contexts.find(requesterId);
-    if (at < 0 || !this.enabled) return this.translateSlowly(requesterId, high, low, access, length, out);
-    const slot = this.contexts.words;
+    const { recent, cache, statistics } = this;
     if (
-      ((high >>> slot[at | 4]!) | slot[at | 5]!) !== 0 ||
-      (low >>> 20 === 0xfee && high === 0) ||
-      !this.engine.translateHit(slot[at | 1]!, high, low, access, out)
+      recent.requesterId !== requesterId ||
+      recent.contextChanges !== this.contexts.changes ||
+      !this.enabled ||
+      high >>> recent.limitShift !== 0 ||
+      (low >>> 20 === 0xfee && high === 0)
     ) {
-      return this.translateSlowly(requesterId, high, low, access, length, out);
+      return this.translateOther(requesterId, high, low, access, length, out);
     }
-    const { statistics } = this.core;
+    let end = 4096 - (low & 0xfff);
+    if (
+      recent.pageChanges === cache.changes &&
+      ((low ^ recent.low) & ~recent.mask) === 0 &&
+      high === recent.high &&
+      (recent.permissions & access) === access
+    ) {
+      const within = low & recent.mask;
+      end = (recent.mask + 1 - within) | 0;
+      out.frame = recent.frame + (within >>> 12);
+      out.shift = recent.shift;
+      out.permissions = recent.permissions;
+    } else {
+      const entry = cache.findPreferred(recent.domain, high, low, access);
+      // Who goes to the end of a page is not likely to come back to it soon.
+      if (entry < 0 || length < end) return this.translateHit(requesterId, high, low, access, length, out);
+      out.frame = cache.frameOf(entry);
+      out.shift = 12;
+      out.permissions = cache.permissionsOf(entry);
+    }
+    this.engineCounters.hits++;
     statistics.translations++;
     statistics.contextHits++;
-    if (length > 4096 - (low & 0xfff) || out.frame >>> 8 === 0xfee) {
-      return this.finish(requesterId, high, low, access, length, out, at);
+    if (length > end || out.frame >>> 8 === 0xfee) {
+      return this.finish(requesterId, high, low, access, length, out, recent.at);
     }
     out.bytes = length;
     return true;
+  }
+
+  /** For the requester that is remembered: what another page takes that is not to be found at once, or worth remembering. */
+  private translateHit(
+    requesterId: number,
+    high: number,
+    low: number,
+    access: number,
+    length: number,
+    out: Translation,
+  ): boolean {
+    const { recent, cache, statistics } = this;
+    const { domain } = recent;
+    const entry = this.engine.translateHit(domain, high, low, access, out);
+    if (entry < 0) return this.translateSlowly(requesterId, high, low, access, length, out);
+    statistics.translations++;
+    statistics.contextHits++;
+    const end = 4096 - (low & 0xfff);
+    if (length < end || out.shift !== 12) {
+      recent.rememberPage(high, low, cache.sameAnswerShift(entry, domain, high, low), cache, out);
+    }
+    if (length > end || out.frame >>> 8 === 0xfee) {
+      return this.finish(requesterId, high, low, access, length, out, recent.at);
+    }
+    out.bytes = length;
+    return true;
+  }
+
+  /** For a requester that is not remembered, or an address that is not an ordinary one: remembers the requester if that can be. */
+  private translateOther(
+    requesterId: number,
+    high: number,
+    low: number,
+    access: number,
+    length: number,
+    out: Translation,
+  ): boolean {
+    const { contexts, recent } = this;
+    const at = contexts.find(requesterId);
+    if (at < 0 || !this.enabled || contexts.words[at + Slot.kind] !== SlotKind.secondStage) {
+      return this.translateSlowly(requesterId, high, low, access, length, out);
+    }
+    recent.rememberRequester(requesterId, at, contexts);
+    if (high >>> recent.limitShift !== 0 || (low >>> 20 === INTERRUPT_MEBIBYTE && high === 0)) {
+      return this.translateSlowly(requesterId, high, low, access, length, out);
+    }
+    return this.translateHit(requesterId, high, low, access, length, out);
   }
 
   private translateSlowly(
