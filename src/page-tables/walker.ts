@@ -21,6 +21,13 @@ export const WalkStatus = {
 } as const;
 export type WalkStatus = (typeof WalkStatus)[keyof typeof WalkStatus];
 
+/** Depth of the tables, and bits of the address, that `walkFour` is for. */
+const FOUR_LEVELS = 4;
+const FOUR_LEVEL_WIDTH = 48;
+
+/** Of an entry's low word: what belongs to the number of a window of 1 GiB; the rest of that number is in the high word. */
+const WINDOW_LOW = 3 << 30;
+
 /** How often an entry that changes while it is read is read again before memory itself is asked for it. */
 const TORN_READ_RETRIES = 4;
 
@@ -56,12 +63,23 @@ export class Walker {
    * For each level from `startLevel` down to `level`: at [2 * level] the frame of the table read, at [2 * level + 1] what the
    * entries above it allow together, in the format's own bits (see `accessBits`).
    */
-  readonly visited = new Int32Array(2 * (MAX_LEVELS + 1));
+  get visited(): Int32Array {
+    if (this.visitedLater) this.fillVisited();
+    return this.tables;
+  }
 
   /** The format's own permission bits for a mask of `Access` bits; also what `walkFrom` takes. */
   readonly accessBits = new Int32Array(4);
 
   private readonly memory: GuestMemory;
+  private readonly tables = new Int32Array(2 * (MAX_LEVELS + 1));
+  /** `walkFour` leaves behind only what it takes to fill `visited`, which few ask for. */
+  private visitedLater = false;
+  private root = 0;
+  private given = 0;
+  private low4 = 0;
+  private low3 = 0;
+  private low2 = 0;
   private readonly depths = new Int32Array(MAX_LEVELS + 1);
   private readonly tooWideLow = new Int32Array(MAX_LEVELS + 1);
   private readonly tooWideHigh = new Int32Array(MAX_LEVELS + 1);
@@ -74,7 +92,10 @@ export class Walker {
    */
   private readonly examined = new Int32Array(4);
   private readonly required = new Int32Array(4);
+  private readonly unusualLow: number;
   private readonly unusualHigh: number;
+  /** Whether the format has tables such as `walkFour` knows: ordinary, R and W are the `Access` bits, nothing is marked. */
+  private readonly plainFour: boolean;
   private readonly readBit: number;
   private readonly writeBit: number;
   private readonly addressLow: number;
@@ -109,7 +130,7 @@ export class Walker {
     this.bitsPerLevel = bitsPerLevel;
     this.indexMask = (1 << bitsPerLevel) - 1;
     const reserved = union(...levels.map(level => level.tableReserved), levels[0].leafReserved);
-    const unusualLow = reserved[0] | format.leafBit;
+    this.unusualLow = reserved[0] | format.leafBit;
     this.unusualHigh = reserved[1] | (format.address[1] & UNREACHABLE_HIGH);
     const { read, write, inverted = 0, leafOnly = 0, tableDenies, checkedLast = false } = format.permissions;
     this.readBit = read;
@@ -134,12 +155,20 @@ export class Walker {
       (inverted | leafOnly | this.beyondLow | this.beyondHigh | this.accessFlag) === 0 &&
       tableDenies === undefined &&
       !levels.some(level => level.presentAll);
+    this.plainFour =
+      ordinary &&
+      format.depths.includes(FOUR_LEVELS) &&
+      (format.inputWidth ?? FOUR_LEVEL_WIDTH) >= FOUR_LEVEL_WIDTH &&
+      read === 1 &&
+      write === 2 &&
+      (format.presentAny & 3) === 3 &&
+      (this.accessed | this.dirty | (this.unusualLow & WINDOW_LOW)) === 0;
     for (let access = 0; access < 4; access++) {
       this.accessBits[access] = ((access & 1) !== 0 ? this.readBit : 0) | ((access & 2) !== 0 ? this.writeBit : 0);
       const required = this.accessBits[access]!;
       const usual = ordinary && (required & format.presentAny) !== 0;
       this.required[access] = usual ? required | this.accessed : -1;
-      this.examined[access] = usual ? unusualLow | required | this.accessed : 0;
+      this.examined[access] = usual ? this.unusualLow | required | this.accessed : 0;
     }
 
     levels.forEach((rule, i) => {
@@ -166,8 +195,15 @@ export class Walker {
    * `rootFrame` is a page-frame number; `levels` one of the format's depths, anything else throws a RangeError.
    */
   walk(rootFrame: number, levels: number, high: number, low: number, access: number): WalkStatus {
+    if (levels === 4 && this.plainFour && this.walkFour(rootFrame, 3, high, low, access)) return WalkStatus.ok;
+    return this.walkAny(rootFrame, levels, high, low, access);
+  }
+
+  /** `walk` without the short cut. */
+  private walkAny(rootFrame: number, levels: number, high: number, low: number, access: number): WalkStatus {
     if (this.exceedsWidth(levels, high, low)) return WalkStatus.tooWide;
-    return this.walkFrom(rootFrame, levels, this.readBit | this.writeBit, high, low, access);
+    this.visitedLater = false;
+    return this.walkWindows(rootFrame, levels, this.readBit | this.writeBit, high, low, access);
   }
 
   /**
@@ -182,12 +218,121 @@ export class Walker {
     low: number,
     access: number,
   ): WalkStatus {
+    if (level === 4 && this.plainFour && this.walkFour(tableFrame, permissions, high, low, access))
+      return WalkStatus.ok;
+    this.visitedLater = false;
+    return this.walkWindows(tableFrame, level, permissions, high, low, access);
+  }
+
+  /**
+   * The walk as nearly all of them are: four tables in one window, pointers and a page of level 1 with nothing unusual about them, all
+   * allowed. False, and nothing is touched, where anything at all is otherwise: `walkWindows` then decides, from the start.
+   */
+  private walkFour(root: number, permissions: number, high: number, low: number, access: number): boolean {
+    const required = access & 3;
+    const window = this.memory.windows[root >>> 18];
+    const { unusualHigh } = this;
+    // A root may lie where no entry may point to; `walkWithin` would then take reserved bits for the window's number. Addresses
+    // that are too wide are not for here either.
+    if (window === undefined || required === 0 || (((root >>> 20) & unusualHigh) | (high >>> 16)) !== 0) return false;
+    const near = required | ((root << 12) & WINDOW_LOW);
+    return this.walkWithin(window.words, root, near, this.unusualLow | required, unusualHigh, permissions, high, low);
+  }
+
+  /**
+   * `near`: what the `examined` bits and, in a pointer to the same window, the topmost two of an entry's low word must be.
+   *
+   * Level by level, with masks in variables, and in three functions, because the compiler inlines what has at most 460 bytes of
+   * bytecode and, together with all that is inlined into it, 766: with the fewest instructions the processor begins most of the next
+   * walk while it waits for memory. (A window's number is in bits 30 and 31 of an entry's low word and bits 0 to 10 of the high one.)
+   */
+  private walkWithin(
+    words: Int32Array,
+    root: number,
+    near: number,
+    examined: number,
+    unusualHigh: number,
+    permissions: number,
+    high: number,
+    low: number,
+  ): boolean {
+    const nearMask = examined | WINDOW_LOW;
+    const nearHigh = root >>> 20;
+    const nearHighMask = unusualHigh | 0x7ff;
+    const table = 0xffffc00;
+    const index = 0x3fe;
+    // The low word is read again after the high one: two halves that do not belong together would be an address nobody ever wrote.
+    let at = ((root << 10) & table) | ((high >>> 6) & index);
+    const low4 = words[at]!;
+    if (((low4 ^ near) & nearMask) | ((words[at | 1]! ^ nearHigh) & nearHighMask) | (words[at]! ^ low4)) return false;
+    at = ((low4 >>> 2) & table) | (((high << 3) | (low >>> 29)) & index);
+    const low3 = words[at]!;
+    if (((low3 ^ near) & nearMask) | ((words[at | 1]! ^ nearHigh) & nearHighMask) | (words[at]! ^ low3)) return false;
+    at = ((low3 >>> 2) & table) | ((low >>> 20) & index);
+    const low2 = words[at]!;
+    if (((low2 ^ near) & nearMask) | ((words[at | 1]! ^ nearHigh) & nearHighMask) | (words[at]! ^ low2)) return false;
+    at = ((low2 >>> 2) & table) | ((low >>> 11) & index);
+    const low1 = words[at]!;
+    const high1 = words[at | 1]!;
+    if (((low1 ^ near) & examined) | (high1 & unusualHigh) | (words[at]! ^ low1)) return false;
+    this.finishFour(root, permissions, low4, low3, low2, low1, high1);
+    return true;
+  }
+
+  /** `root`: its topmost bits are those of every table's frame. */
+  private finishFour(
+    root: number,
+    permissions: number,
+    low4: number,
+    low3: number,
+    low2: number,
+    low1: number,
+    high1: number,
+  ): void {
+    this.root = root;
+    this.given = permissions;
+    this.low4 = low4;
+    this.low3 = low3;
+    this.low2 = low2;
+    this.visitedLater = true;
+    this.startLevel = 4;
+    this.level = 1;
+    this.entryLow = low1;
+    this.entryHigh = high1;
+    this.frame = (high1 << 20) | (low1 >>> 12);
+    this.shift = 12;
+    this.permissions = permissions & low4 & low3 & low2 & low1 & 3;
+  }
+
+  private fillVisited(): void {
+    const { tables, root, low4, low3, low2 } = this;
+    this.visitedLater = false;
+    const top = root & ~0xfffff;
+    tables[8] = root;
+    tables[9] = this.given;
+    tables[6] = top | (low4 >>> 12);
+    tables[7] = tables[9]! & low4;
+    tables[4] = top | (low3 >>> 12);
+    tables[5] = tables[7]! & low3;
+    tables[2] = top | (low2 >>> 12);
+    tables[3] = tables[5]! & low2;
+  }
+
+  /** The walk from any table, through any windows, for all formats. */
+  private walkWindows(
+    tableFrame: number,
+    level: number,
+    permissions: number,
+    high: number,
+    low: number,
+    access: number,
+  ): WalkStatus {
     // Ordinary entries in windows are dealt with here; any other is left, from its level on, to `walkOn`, so that this loop calls
     // nothing. Constants are written out because the compiler cannot fold what another module exports; `| 0` tells it that a
     // number is an int32 and need not be tagged around the loop; the window is kept from one table to the next because they mostly
     // share one; and all is short enough to be inlined (460 bytes of bytecode), which alone is worth a third.
     this.startLevel = level;
-    const { visited } = this;
+    const { tables: visited } = this;
     const { windows } = this.memory;
     const required = this.required[access & 3]! | 0;
     const examined = this.examined[access & 3]! | 0;
@@ -236,7 +381,7 @@ export class Walker {
     low: number,
     access: number,
   ): WalkStatus {
-    const { dirty, visited } = this;
+    const { dirty, tables: visited } = this;
     if ((entryLow & dirty) !== dirty) return this.walkOn(visited[2]!, 1, visited[3]!, high, low, access);
     this.level = 1;
     this.entryLow = entryLow;
@@ -267,7 +412,7 @@ export class Walker {
     low: number,
     access: number,
   ): WalkStatus {
-    const { format, memory, visited, addressLow, addressHigh } = this;
+    const { format, memory, tables: visited, addressLow, addressHigh } = this;
     const { tableDenies } = format.permissions;
     const needed = this.accessBits[access & 3]!;
     for (; ; level--) {
@@ -320,7 +465,7 @@ export class Walker {
    * An entry that is no longer what the walk has read is not touched: `CHANGED`.
    */
   private markUsed(first: number, high: number, low: number, access: number): WalkStatus | typeof CHANGED {
-    const { memory, used, visited, dirty } = this;
+    const { memory, used, tables: visited, dirty } = this;
     const last = this.level;
     const writes = (access & 2) !== 0;
     if (!writes && (used[last]! & dirty) !== dirty) this.permissions &= ~2;
