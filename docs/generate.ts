@@ -24,6 +24,8 @@ function vtdPage(): string {
   return page(
     '# The VT-d unit',
     `Legacy mode, after the ${block.specification}. Section numbers are of that document.`,
+    'Three things of legacy mode need a device-TLB, which no endpoint here has (ECAP.DT is zero): a context entry of translation type 01 is ' +
+      'invalid (reason 3), FSTS.ICE and FSTS.ITE are reserved, and reason Dh has no cause. The specification asks for just that.',
     '## Capabilities',
     'What the unit advertises, and why.',
     table(['register', 'field', 'bits', 'value', 'why'], capabilityRows(block)),

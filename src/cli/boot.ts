@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { Boot } from '../../qemu/command-line.ts';
 import { provisionQemu } from '../../qemu/provision.ts';
@@ -80,6 +81,14 @@ async function start(extra: string[], flags: BootFlags): Promise<GuestRun> {
 }
 
 function wantedBoot(flags: BootFlags): Boot | undefined {
+  const boot = describeBoot(flags);
+  for (const file of [flags.kernel, flags.initrd, flags.disk]) {
+    if (file !== undefined && !existsSync(file)) throw new UsageError(`there is no file ${file}`);
+  }
+  return boot;
+}
+
+function describeBoot(flags: BootFlags): Boot | undefined {
   if (flags.disk !== undefined) {
     if (flags.kernel ?? flags.initrd ?? flags.append) {
       throw new UsageError('--disk boots by itself: leave out --kernel, --initrd and --append');

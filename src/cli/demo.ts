@@ -181,7 +181,7 @@ async function runRound({ agent, events }: DemoRun, flags: DemoFlags): Promise<R
   const verdict = judgeKernelLog(kernelLog, flags.iommu);
   if (flags.verbose && !flags.json) console.log(['', ...kernelLog].join('\n'));
   const logIsGood = verdict.missing.length === 0 && verdict.bad.length === 0;
-  const passed = status === 0 && logIsGood && cases.every(one => one.outcome !== 'FAIL');
+  const passed = status === 0 && logIsGood && cases.every(one => one.outcome === 'PASS');
   return { commandLine, cases, kernelLog, verdict, passed, events: events.splice(0) };
 }
 

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { connectionArguments, memoryArguments, shellCommand } from '../../qemu/command-line.ts';
@@ -47,8 +47,8 @@ export function addQemuArgs(program: Command): void {
 
 async function qemuArgs(extra: string[], flags: QemuArgsFlags): Promise<void> {
   const directory = resolve(flags.dir);
-  mkdirSync(directory, { recursive: true });
   const description = describe(flags, directory);
+  mkdirSync(directory, { recursive: true });
   const installation = await provisionQemu({ progress: printProgress, ...(flags.qemu ? { path: flags.qemu } : {}) });
   const configuration = await guestConfiguration(flags, installation, description, { kind: 'firmware' }, extra);
   const socket = (id: string) => join(directory, `${id}.sock`);
@@ -78,13 +78,18 @@ function describe(flags: QemuArgsFlags, directory: string): MachineDescription {
       `nothing is served in ${directory}: start 'viommu serve --dir ${flags.dir}' first, or give --device`,
     );
   }
+  if ((flags.cachingMode ?? flags.compat ?? flags.checkStale) !== undefined) {
+    throw new UsageError(`what is served in ${directory} has its options already: give them to 'viommu serve'`);
+  }
   return machineFromFlags({ machine: file }, []);
 }
 
 function writeTables(directory: string, { dmar, ssdt }: ReturnType<typeof acpiTables>): string[] {
   const write = (name: string, table: Uint8Array) => {
     const path = join(directory, name);
-    writeFileSync(path, table);
+    // In one step: a server may be reading it.
+    writeFileSync(`${path}.new`, table);
+    renameSync(`${path}.new`, path);
     return path;
   };
   return [write(DMAR_FILE, dmar), ...(ssdt ? [write(SSDT_FILE, ssdt)] : [])];

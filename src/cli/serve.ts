@@ -96,14 +96,14 @@ function printEvent(event: TraceEvent, flags: ServeFlags, directory: string): vo
 /** Where the guest's firmware put the unit must be where the DMAR table made by `qemu-args` says it is. */
 function checkPlacement(event: TraceEvent, directory: string): string | undefined {
   const placed = BigInt(event.detail.address ?? 0);
-  let table: Uint8Array;
+  let promised: bigint;
   try {
-    table = readFileSync(resolve(directory, DMAR_FILE));
-  } catch {
+    promised = readRegisterBase(readFileSync(resolve(directory, DMAR_FILE)));
+  } catch (error) {
     // No table was made for this directory (yet): nothing to compare with.
-    return undefined;
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    return `${resolve(directory, DMAR_FILE)} cannot be compared with where the IOMMU is: ${(error as Error).message}`;
   }
-  const promised = readRegisterBase(table);
   if (promised === placed) return undefined;
   return (
     `the firmware placed the IOMMU at 0x${placed.toString(16)}, but the DMAR table says 0x${promised.toString(16)}: the guest ` +

@@ -91,6 +91,7 @@ export function describeMachine(
 /** Checks a description from outside (a JSON file, another process) and fills in what it may leave out. */
 export function checkDescription(value: unknown): MachineDescription {
   const machine = asObject(value, 'a machine description');
+  refuseUnknown(machine, ['iommu', 'endpoints'], 'a machine description');
   const list = machine.endpoints ?? [];
   if (!Array.isArray(list)) throw new DescriptionError(`'endpoints' must be a list`);
   if (list.length > MAX_ENDPOINTS) throw new DescriptionError(`at most ${MAX_ENDPOINTS} endpoints in one machine`);
@@ -109,6 +110,7 @@ export function checkDescription(value: unknown): MachineDescription {
 
 function checkIommu(value: unknown): IommuDescription {
   const iommu = typeof value === 'string' ? { kind: value } : asObject(value ?? { kind: 'vtd' }, `'iommu'`);
+  refuseUnknown(iommu, ['kind', 'cachingMode', 'compat', 'checkStale'], `'iommu'`);
   const kind = IOMMU_KINDS.find(one => one === iommu.kind);
   if (!kind) throw new DescriptionError(`no IOMMU is called '${String(iommu.kind)}': one of ${IOMMU_KINDS.join(', ')}`);
   const cachingMode = iommuFlag(iommu, 'cachingMode', kind, 'vtd');
@@ -121,6 +123,22 @@ function checkIommu(value: unknown): IommuDescription {
   return { kind, cachingMode, compat, checkStale };
 }
 
+function parseAddress(kind: string, address: string): number {
+  if (address.includes(',')) {
+    throw new DescriptionError(
+      `'${address}' is not an address such as "01:00.0": options have a member 'options' of their own`,
+    );
+  }
+  return parseDevice(`${kind}@${address}`).requesterId;
+}
+
+function refuseUnknown(value: Record<string, unknown>, known: readonly string[], what: string): void {
+  const unknown = Object.keys(value).find(name => !known.includes(name));
+  if (unknown !== undefined) {
+    throw new DescriptionError(`${what} has no member '${unknown}': it may have ${known.join(', ')}`);
+  }
+}
+
 function iommuFlag(iommu: Record<string, unknown>, name: string, kind: IommuKindName, owner: IommuKindName): boolean {
   const value = iommu[name] ?? false;
   if (typeof value !== 'boolean') throw new DescriptionError(`'${name}' must be true or false`);
@@ -130,6 +148,7 @@ function iommuFlag(iommu: Record<string, unknown>, name: string, kind: IommuKind
 
 function checkEndpoint(value: unknown, counts: Map<string, number>): EndpointDescription {
   const endpoint = asObject(typeof value === 'string' ? parseDevice(value) : value, 'an endpoint');
+  refuseUnknown(endpoint, ['kind', 'id', 'address', 'requesterId', 'options'], 'an endpoint');
   const kind = String(endpoint.kind);
   const options = asObject(endpoint.options ?? {}, `'options' of ${kind}`) as EndpointOptions;
   checkOptions(kind, options);
@@ -140,9 +159,7 @@ function checkEndpoint(value: unknown, counts: Map<string, number>): EndpointDes
     throw new DescriptionError(`'${id}' cannot be an id: a letter, then letters, digits, - or _, and not 'iommu'`);
   }
   const requesterId =
-    typeof endpoint.address === 'string'
-      ? parseDevice(`${kind}@${endpoint.address}`).requesterId
-      : Number(endpoint.requesterId);
+    typeof endpoint.address === 'string' ? parseAddress(kind, endpoint.address) : Number(endpoint.requesterId);
   if (!Number.isInteger(requesterId) || requesterId < 0 || requesterId > 0xffff) {
     throw new DescriptionError(`${id} needs an 'address' such as "01:00.0"`);
   }

@@ -135,11 +135,28 @@ export class InterruptTable {
     for (let i = 0; i < count; i++) {
       const descriptor = descriptors[i] ?? -1;
       if (flags & IrqSet.actionTrigger) this.setTrigger(vectors, start + i, descriptor);
-      else if (flags & IrqSet.actionMask)
-        this.setBound(vectors.maskers, IrqSet.actionMask, index, start + i, descriptor);
-      else this.setBound(vectors.unmaskers, IrqSet.actionUnmask, index, start + i, descriptor);
+      else this.watchOrClose(vectors, flags, index, start, i, descriptors);
     }
     if (flags & IrqSet.actionTrigger) this.options.listener.armed(index);
+  }
+
+  /** Where one cannot be watched, those behind it are nobody's any more. */
+  private watchOrClose(
+    vectors: Vectors,
+    flags: number,
+    index: number,
+    start: number,
+    i: number,
+    descriptors: readonly number[],
+  ): void {
+    const masks = (flags & IrqSet.actionMask) !== 0;
+    const action = masks ? IrqSet.actionMask : IrqSet.actionUnmask;
+    try {
+      this.setBound(masks ? vectors.maskers : vectors.unmaskers, action, index, start + i, descriptors[i] ?? -1);
+    } catch (error) {
+      for (const descriptor of descriptors.slice(i + 1)) closeDescriptor(descriptor);
+      throw error;
+    }
   }
 
   private setTrigger(vectors: Vectors, vector: number, descriptor: number): void {

@@ -1,8 +1,10 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { readRegisterBase } from '../../qemu/acpi/dmar.ts';
+import { EventLoop } from '../../src/posix/event-loop.ts';
+import { VfioUserClient } from '../../src/vfio-user/client.ts';
 import { runProgram, startProgram } from '../support.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'viommu-cli-'));
@@ -36,6 +38,7 @@ describe('viommu', () => {
     [['acpi', '--base', '0xfeb00000'], /--dmar, --ssdt/],
     [['acpi', '--base', '0xfeb00000', '--device', 'edu@04.0', '--ssdt', 'x'], /no endpoint is behind a root port/],
     [['qemu-args', '--dir', join(directory, 'nothing')], /nothing is served/],
+    [['boot', '--kernel', join(directory, 'no-kernel')], /there is no file/],
   ])('%j is refused with status 2 and says what to write', async (args, message) => {
     const { status, stderr } = await runProgram(args);
     expect(stderr).toMatch(message);
@@ -101,5 +104,28 @@ describe('viommu serve', () => {
     expect(again.status).toBe(1);
     server.child.kill('SIGTERM');
     expect((await server.ended).status).toBe(0);
+  });
+});
+
+describe('viommu serve with tables in its directory', () => {
+  it('says that a broken table is no table, and goes on', async () => {
+    const dir = join(directory, 'broken');
+    const server = startProgram(['serve', '--dir', dir, '--verbose']);
+    await server.says(/^ready/);
+    writeFileSync(join(dir, 'dmar.aml'), 'garbage');
+    const loop = new EventLoop(error => {
+      throw error;
+    });
+    const client = new VfioUserClient(loop, join(dir, 'iommu.sock'));
+    client.negotiate();
+    client.regionWrite(7, 0x10, Uint8Array.of(0, 0, 0xb0, 0xfe));
+    client.regionWrite(7, 4, Uint8Array.of(2, 0));
+    await server.says(/iommu\.placed/);
+    client.close();
+    loop.close();
+    server.child.kill('SIGTERM');
+    const outcome = await server.ended;
+    expect(outcome.status).toBe(0);
+    expect(outcome.stderr).toMatch(/dmar\.aml cannot be compared/);
   });
 });

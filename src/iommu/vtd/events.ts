@@ -4,6 +4,7 @@
  */
 import type { FieldHandle } from '../../pci/registers.ts';
 import { address64, type VtdCore } from './core.ts';
+import { SingleJob } from './single-job.ts';
 
 export class EventInterrupt {
   private readonly mask: FieldHandle;
@@ -11,6 +12,7 @@ export class EventInterrupt {
   private readonly data: number;
   private readonly low: number;
   private readonly high: number;
+  private readonly job: SingleJob;
 
   /** `prefix` is FE or IE, the start of the names of the event's four registers. */
   constructor(
@@ -19,6 +21,7 @@ export class EventInterrupt {
     private readonly sent: () => void,
   ) {
     const { registers } = core;
+    this.job = new SingleJob(core);
     this.mask = registers.field(`${prefix}CTL`, 'IM');
     this.pending = registers.field(`${prefix}CTL`, 'IP');
     this.data = registers.offset(`${prefix}DATA`) >>> 2;
@@ -43,7 +46,7 @@ export class EventInterrupt {
   }
 
   private deliver(): void {
-    if (this.due()) this.core.later(() => this.send());
+    if (this.due()) this.job.schedule(() => this.send());
   }
 
   private due(): boolean {

@@ -3,6 +3,7 @@ import type { FieldHandle } from '../../pci/registers.ts';
 import { MAX_ADDRESS_MASK } from './capabilities.ts';
 import type { VtdCore } from './core.ts';
 import { type CacheInvalidator, Granularity } from './invalidation.ts';
+import { SingleJob } from './single-job.ts';
 
 const INVALIDATION_HINT = 1 << 6;
 const ADDRESS_MASK = 0x3f;
@@ -15,6 +16,7 @@ interface Command {
   readonly requested: FieldHandle;
   readonly actual: FieldHandle;
   readonly domain: FieldHandle;
+  readonly job: SingleJob;
 }
 
 export class RegisterInvalidation {
@@ -38,6 +40,7 @@ export class RegisterInvalidation {
       requested: registers.field(register, requested),
       actual: registers.field(register, actual),
       domain: registers.field(register, 'DID'),
+      job: new SingleJob(core),
     });
     this.contextCommand = command('CCMD', 'ICC', 'CIRG', 'CAIG');
     this.iotlbCommand = command('IOTLB', 'IVT', 'IIRG', 'IAIG');
@@ -49,18 +52,22 @@ export class RegisterInvalidation {
 
   /** Software wrote the upper word of CCMD. */
   contextWritten(): void {
-    if (this.core.registers.get(this.contextCommand.busy)) this.core.later(() => this.runContext());
+    this.schedule(this.contextCommand, () => this.runContext());
   }
 
   /** Software wrote the upper word of IOTLB. */
   iotlbWritten(): void {
-    if (this.core.registers.get(this.iotlbCommand.busy)) this.core.later(() => this.runIotlb());
+    this.schedule(this.iotlbCommand, () => this.runIotlb());
+  }
+
+  /** One job for each register at most, however often software writes it while the jobs wait for a client. */
+  private schedule(command: Command, run: () => void): void {
+    if (this.core.registers.get(command.busy)) command.job.schedule(run);
   }
 
   private runContext(): void {
     const { registers, statistics } = this.core;
     const command = this.contextCommand;
-    // A second job of a register written twice finds nothing left to do.
     if (!registers.get(command.busy)) return;
     const granularity = registers.get(command.requested);
     const error = this.refusal(granularity);
