@@ -87,7 +87,7 @@ always free. A ring has 2^SIZE entries, SIZE from ${RING_SIZE_MIN} to ${RING_SIZ
   instead of the TAIL registers.
 - A fault that finds the fault ring full, stopped or missing, or more than ${FAULTS_PENDING_MAX} others waiting, is lost and counted in FAULT_OVERFLOW. The
   sequence number of a fault counts lost ones too.
-- After ${COMMANDS_PER_JOB} commands, or ${LIST_ELEMENTS_PER_JOB} elements of lists, other work of the machine gets its turn.
+- After ${COMMANDS_PER_JOB} commands, or ${LIST_ELEMENTS_PER_JOB} elements of lists and pages of ranges, other work of the machine gets its turn.
 
 An index that the ring does not have, or that passes the other one, is refused: the register keeps its value, and the ring has an error.
 A ring with an error stands still, and goes on where it was when software clears the error. Bases and sizes are corrected while ENABLE is 0.`;

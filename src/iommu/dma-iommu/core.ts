@@ -1,7 +1,9 @@
 /** What the parts of a unit share. */
 import type { JobQueue } from '../../pci/ports.ts';
 import type { Trace, TraceValue } from '../../trace/trace.ts';
+import { Budget } from './budget.ts';
 import { HandleTable } from './handles.ts';
+import { BUDDY_NODES_MAX, RANGES_MAX } from './limits.ts';
 import type { DmaIommuStatistics } from './statistics.ts';
 import type { Compat, DeviceDirectory } from './types.ts';
 
@@ -16,6 +18,10 @@ export interface CoreParts {
 
 export class Core {
   readonly handles = new HandleTable();
+  /** Ranges that all domains and tokens keep. */
+  readonly ranges = new Budget(RANGES_MAX);
+  /** Nodes of all allocators. */
+  readonly buddyNodes = new Budget(BUDDY_NODES_MAX);
   readonly devices: DeviceDirectory;
   readonly compat: Compat;
   readonly statistics: DmaIommuStatistics;

@@ -66,7 +66,7 @@ export class Domains {
     if (!isDomainType(type)) return { status: BAD_DOMAIN_TYPE };
     if (flags !== 0 && flags !== 0n) return { status: BAD_DOMAIN_FLAGS };
     const managed = ownsPageTables(type);
-    const allocator = allocatorFor(allocatorConfig, managed);
+    const allocator = this.#allocatorFor(allocatorConfig, managed);
     if (allocator === 'bad') return { status: BAD_ALLOCATOR };
     if (!regionsMakeSense(reservedRegions)) return { status: BAD_RESERVED_REGION };
     if (this.#count >= DOMAINS_MAX) return { status: NtStatus.INSUFFICIENT_RESOURCES };
@@ -136,10 +136,13 @@ export class Domains {
   reset(): void {
     this.#count = 0;
     for (const domain of this.core.handles.all(Domain)) domain.tables?.destroy();
+    this.core.ranges.reset();
+    this.core.buddyNodes.reset();
   }
 
   #remove(domain: Domain): void {
     domain.tables?.destroy();
+    domain.allocator?.dispose();
     this.engines.invalidateDomain(domain.tag);
     this.core.handles.remove(domain.handle);
     this.#count--;
@@ -149,7 +152,7 @@ export class Domains {
     const { builder, managed } = this.engines;
     const root = builder.createRoot();
     if (root < 0) return NtStatus.INSUFFICIENT_RESOURCES;
-    const tables = new ManagedTables(builder, managed, domain.tag, root);
+    const tables = new ManagedTables(builder, managed, domain.tag, root, this.core.ranges);
     domain.tables = tables;
     domain.allocator = allocator;
     domain.space = tables;
@@ -160,9 +163,19 @@ export class Domains {
         : tables.withhold(first, pages);
       if (status === NtStatus.IN_USE) return BAD_RESERVED_REGION;
       if (status !== NtStatus.SUCCESS) return status;
-      allocator?.withhold(first, pages);
+      if (allocator?.withhold(first, pages) === false) return NtStatus.INSUFFICIENT_RESOURCES;
     }
     return NtStatus.SUCCESS;
+  }
+
+  #allocatorFor(config: LogicalAllocatorConfig | undefined, managed: boolean): BuddyAllocator | undefined | 'bad' {
+    if (!config || config.logicalAllocatorType === LogicalAllocatorType.None) return undefined;
+    const width = config.addressWidth;
+    if (config.logicalAllocatorType !== LogicalAllocatorType.Buddy || !managed) return 'bad';
+    if (width === undefined || !Number.isInteger(width) || width < PAGE_SHIFT || width > ALLOCATOR_WIDTH_MAX)
+      return 'bad';
+    // What is wider than the tables could not be mapped.
+    return new BuddyAllocator(Math.min(width, LOGICAL_ADDRESS_BITS) - PAGE_SHIFT, this.core.buddyNodes);
   }
 }
 
@@ -172,19 +185,6 @@ function isDomainType(type: number): type is DomainType {
 
 function isAddress(value: unknown): boolean {
   return typeof value === 'bigint' && value >= 0n && value < ANY_64_BITS;
-}
-
-function allocatorFor(
-  config: LogicalAllocatorConfig | undefined,
-  managed: boolean,
-): BuddyAllocator | undefined | 'bad' {
-  if (!config || config.logicalAllocatorType === LogicalAllocatorType.None) return undefined;
-  const width = config.addressWidth;
-  if (config.logicalAllocatorType !== LogicalAllocatorType.Buddy || !managed) return 'bad';
-  if (width === undefined || !Number.isInteger(width) || width < PAGE_SHIFT || width > ALLOCATOR_WIDTH_MAX)
-    return 'bad';
-  // What is wider than the tables could not be mapped.
-  return new BuddyAllocator(Math.min(width, LOGICAL_ADDRESS_BITS) - PAGE_SHIFT);
 }
 
 function regionsMakeSense(regions: readonly ReservedRegion[]): boolean {

@@ -10,6 +10,12 @@ export const HANDLE_MAX = 2 ** 30 - 1;
 export const OPERATION_PAGES_MAX = 1 << 24;
 /** Reserved regions of one domain. */
 export const RESERVED_REGIONS_MAX = 1024;
+/** Ranges that domains and tokens keep, of the whole unit: about 80 bytes each. */
+export const RANGES_MAX = 1 << 19;
+/** Nodes of buddy allocators beyond the first few of each, of the whole unit: 9 bytes each. */
+export const BUDDY_NODES_MAX = 1 << 20;
+/** Domains, attachments, devices, tokens and ranges that one snapshot lists; it counts what it leaves out. */
+export const SNAPSHOT_ENTRIES_MAX = 1 << 17;
 /** Ids are requester ids on the way, and these have 16 bits. */
 export const STREAMS = 65536;
 /** PASIDs have 20 bits (PCI Express 6.0, 6.20). */

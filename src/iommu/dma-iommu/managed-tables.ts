@@ -3,6 +3,7 @@ import type { TableBuilder } from '../../page-tables/table-builder.ts';
 import { WalkStatus } from '../../page-tables/walker.ts';
 import type { Translation } from '../translator.ts';
 import { type AddressSpace, type SpaceProbe, TRANSLATED } from './address-space.ts';
+import type { Budget } from './budget.ts';
 import { faultTypeOf, NOT_MAPPED } from './choices.ts';
 import { LOGICAL_PAGES } from './limits.ts';
 import { NtStatus } from './ntstatus.ts';
@@ -11,14 +12,17 @@ import { type RangeKind, RangeSet } from './range-set.ts';
 import { highOf, lowOf, type TableEngine } from './table-engine.ts';
 
 export class ManagedTables implements AddressSpace {
-  readonly ranges = new RangeSet();
+  readonly ranges: RangeSet;
 
   constructor(
     private readonly builder: TableBuilder,
     private readonly tables: TableEngine,
     private readonly tag: number,
     private readonly root: number,
-  ) {}
+    private readonly rangeBudget: Budget,
+  ) {
+    this.ranges = new RangeSet(rangeBudget);
+  }
 
   translate(high: number, low: number, access: number, out: Translation): number {
     const { builder, tag, root } = this;
@@ -36,7 +40,7 @@ export class ManagedTables implements AddressSpace {
   /** Maps the pages from `start` on. The caller has checked that the address space has such pages. */
   map(start: number, physical: PhysicalPages, permissions: number, kind: RangeKind): NtStatus {
     if (this.ranges.overlaps(start, physical.pages)) return NtStatus.IN_USE;
-    if (!this.write(start, physical, permissions)) return NtStatus.INSUFFICIENT_RESOURCES;
+    if (!this.ranges.hasRoom || !this.write(start, physical, permissions)) return NtStatus.INSUFFICIENT_RESOURCES;
     this.ranges.insert({ start, pages: physical.pages, kind, permissions });
     return NtStatus.SUCCESS;
   }
@@ -58,13 +62,18 @@ export class ManagedTables implements AddressSpace {
   /** Unmaps pages that were all mapped as that kind, else none. */
   unmapKind(start: number, pages: number, kind: RangeKind): NtStatus {
     if (!this.ranges.covers(start, pages, kind)) return NOT_MAPPED;
-    this.unmap(start, pages);
-    return NtStatus.SUCCESS;
+    return this.unmap(start, pages) ? NtStatus.SUCCESS : NtStatus.INSUFFICIENT_RESOURCES;
   }
 
   unmapIdentity(physical: PhysicalPages): NtStatus {
     const all = [...runs(physical)];
-    for (const { first, pages } of all) if (!this.ranges.covers(first, pages, 'identity')) return NOT_MAPPED;
+    let splits = 0;
+    for (const { first, pages } of all) {
+      if (!this.ranges.covers(first, pages, 'identity')) return NOT_MAPPED;
+      if (this.ranges.splits(first, pages)) splits++;
+    }
+    // Never more than these become two, whatever the order.
+    if (splits > this.rangeBudget.left) return NtStatus.INSUFFICIENT_RESOURCES;
     for (const { first, pages } of all) this.unmap(first, pages);
     return NtStatus.SUCCESS;
   }
@@ -72,7 +81,8 @@ export class ManagedTables implements AddressSpace {
   /** Sets pages apart, with their tables, without mapping them. */
   reserve(start: number, pages: number): NtStatus {
     if (this.ranges.overlaps(start, pages)) return NtStatus.IN_USE;
-    if (!this.builder.reserve(this.root, highOf(start), lowOf(start), pages)) return NtStatus.INSUFFICIENT_RESOURCES;
+    if (!this.ranges.hasRoom || !this.builder.reserve(this.root, highOf(start), lowOf(start), pages))
+      return NtStatus.INSUFFICIENT_RESOURCES;
     this.ranges.insert({ start, pages, kind: 'token', permissions: 0 });
     return NtStatus.SUCCESS;
   }
@@ -97,20 +107,22 @@ export class ManagedTables implements AddressSpace {
   /** Keeps pages from being mapped. */
   withhold(start: number, pages: number): NtStatus {
     if (this.ranges.overlaps(start, pages)) return NtStatus.IN_USE;
-    this.ranges.insert({ start, pages, kind: 'hole', permissions: 0 });
-    return NtStatus.SUCCESS;
+    const inserted = this.ranges.insert({ start, pages, kind: 'hole', permissions: 0 });
+    return inserted ? NtStatus.SUCCESS : NtStatus.INSUFFICIENT_RESOURCES;
   }
 
   destroy(): void {
     this.builder.destroy(this.root);
+    this.ranges.clear();
     this.tables.engine.invalidateDomain(this.tag);
   }
 
-  /** Tables that are freed must be gone from the caches before their frames are used again: now. */
-  private unmap(start: number, pages: number): void {
+  /** Tables that are freed must be gone from the caches before their frames are used again: now. False as of `RangeSet.remove`. */
+  private unmap(start: number, pages: number): boolean {
+    if (!this.ranges.remove(start, pages)) return false;
     this.builder.unmap(this.root, highOf(start), lowOf(start), pages, false);
-    this.ranges.remove(start, pages);
     this.tables.invalidate(this.tag, start, pages, false);
+    return true;
   }
 
   private write(start: number, physical: PhysicalPages, permissions: number): boolean {

@@ -1,5 +1,5 @@
 /** Maps and unmaps, at logical addresses and to themselves. */
-import type { BuddyAllocator, Window } from './buddy-allocator.ts';
+import { type BuddyAllocator, OUT_OF_NODES, type Window } from './buddy-allocator.ts';
 import {
   ALLOCATOR_EXHAUSTED,
   BAD_HANDLE,
@@ -67,6 +67,7 @@ function allocate(allocator: BuddyAllocator, pages: number, wish: Wish): Placed 
   };
   const page = allocator.allocate(pages, window);
   if (page >= 0) return { status: NtStatus.SUCCESS, page };
+  if (page === OUT_OF_NODES) return { status: NtStatus.INSUFFICIENT_RESOURCES, page };
   return { status: windowed ? NtStatus.INVALID_PARAMETER_MIX : ALLOCATOR_EXHAUSTED, page };
 }
 

@@ -2,6 +2,7 @@
 import type { Core } from './core.ts';
 import { DmaDevice, type PasidDevice } from './dma-devices.ts';
 import { Domain } from './domain.ts';
+import { SNAPSHOT_ENTRIES_MAX } from './limits.ts';
 import type { RangeKind } from './range-set.ts';
 import type { Attachment, Streams } from './streams.ts';
 import { Token } from './tokens.ts';
@@ -55,41 +56,91 @@ export interface Snapshot {
   }[];
   readonly guarded: readonly number[];
   readonly tablePages: number;
+  /** How many of each are not listed, because `SNAPSHOT_ENTRIES_MAX` was reached; of ranges, beyond `SNAPSHOT_RANGES_MAX` as well. */
+  readonly omitted: {
+    readonly domains: number;
+    readonly attachments: number;
+    readonly devices: number;
+    readonly pasidDevices: number;
+    readonly tokens: number;
+    /** Of the domains that are listed. */
+    readonly ranges: number;
+  };
 }
 
 const addressOf = (page: number) => BigInt(page) << 12n;
 
+/** Lists while there is room; what there is none for is counted only. */
+class Listing {
+  readonly omitted = { domains: 0, attachments: 0, devices: 0, pasidDevices: 0, tokens: 0, ranges: 0 };
+  private left = SNAPSHOT_ENTRIES_MAX;
+
+  list<From, To>(what: keyof Listing['omitted'], all: Iterable<From>, entry: (one: From) => To): To[] {
+    const listed: To[] = [];
+    for (const one of all) {
+      if (this.left === 0) {
+        this.omitted[what]++;
+        continue;
+      }
+      this.left--;
+      listed.push(entry(one));
+    }
+    return listed;
+  }
+
+  /** The same without a look at those that are not listed: there may be very many. */
+  ranges(domain: Domain): DomainSnapshot['ranges'] {
+    const all = domain.tables?.ranges;
+    if (all === undefined) return [];
+    const listed: DomainSnapshot['ranges'][number][] = [];
+    const count = Math.min(all.size, this.left, SNAPSHOT_RANGES_MAX);
+    for (const { start, pages, kind, permissions } of all) {
+      if (listed.length === count) break;
+      listed.push({ logicalAddress: addressOf(start), numberOfPages: pages, kind, permissions });
+    }
+    this.left -= count;
+    this.omitted.ranges += all.size - count;
+    return listed;
+  }
+}
+
 export function snapshot({ handles }: Core, streams: Streams, tablePages: number): Snapshot {
-  return {
-    domains: [...handles.all(Domain)].map(domainSnapshot),
-    attachments: streams.all().map(attachmentSnapshot),
-    devices: [...handles.all(DmaDevice)].map(({ handle, settings, attachment, watcher, pasidDevices }) => ({
+  const listing = new Listing();
+  // Ranges come last: no domain, device or token is left out because another domain has many of them.
+  const domains = listing.list('domains', handles.all(Domain), domain => domain);
+  const attachments = listing.list('attachments', streams.all(), attachmentSnapshot);
+  const devices = listing.list(
+    'devices',
+    handles.all(DmaDevice),
+    ({ handle, settings, attachment, watcher, pasidDevices }) => ({
       handle,
       physicalDeviceObject: settings.pdo,
       domain: attachment?.domain.handle ?? 0,
       pasidTagged: settings.pasidTagged,
       watched: watcher !== undefined,
-      pasidDevices: [...pasidDevices].map(pasidSnapshot),
-    })),
-    tokens: [...handles.all(Token)].map(({ handle, domain, start, pages, segments }) => ({
-      handle,
-      domain: domain.handle,
-      logicalAddress: addressOf(start),
-      numberOfPages: pages,
-      segments: segments.size,
-    })),
+      pasidDevices: listing.list('pasidDevices', pasidDevices, pasidSnapshot),
+    }),
+  );
+  const tokens = listing.list('tokens', handles.all(Token), ({ handle, domain, start, pages, segments }) => ({
+    handle,
+    domain: domain.handle,
+    logicalAddress: addressOf(start),
+    numberOfPages: pages,
+    segments: segments.size,
+  }));
+  return {
+    domains: domains.map(domain => domainSnapshot(domain, listing.ranges(domain))),
+    attachments,
+    devices,
+    tokens,
     guarded: [...streams.guarded],
     tablePages,
+    omitted: listing.omitted,
   };
 }
 
-function domainSnapshot(domain: Domain): DomainSnapshot {
+function domainSnapshot(domain: Domain, ranges: DomainSnapshot['ranges']): DomainSnapshot {
   const { handle, type, allocator, configuration, attached, tokens, tables } = domain;
-  const ranges: DomainSnapshot['ranges'][number][] = [];
-  for (const { start, pages, kind, permissions } of tables?.ranges ?? []) {
-    if (ranges.length === SNAPSHOT_RANGES_MAX) break;
-    ranges.push({ logicalAddress: addressOf(start), numberOfPages: pages, kind, permissions });
-  }
   return {
     handle,
     type,

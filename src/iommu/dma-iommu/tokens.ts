@@ -1,4 +1,6 @@
 /** Logical addresses that are set apart first and mapped, piece by piece, later. */
+
+import type { Budget } from './budget.ts';
 import {
   BAD_HANDLE,
   BAD_RESERVED_PERMISSIONS,
@@ -25,14 +27,17 @@ const PAGE_SHIFT = 12n;
 export class Token {
   handle = 0 as TokenHandle;
   /** What is mapped of it. */
-  readonly segments = new RangeSet();
+  readonly segments: RangeSet;
 
   constructor(
     readonly domain: Domain,
     /** Address >> 12. */
     readonly start: number,
     readonly pages: number,
-  ) {}
+    ranges: Budget,
+  ) {
+    this.segments = new RangeSet(ranges);
+  }
 }
 
 export class Segment {
@@ -63,7 +68,7 @@ export class Tokens {
     const { status: placed, page } = place(domain, pages, args, NtStatus.INVALID_PARAMETER_3);
     if (placed !== NtStatus.SUCCESS) return { status: placed };
 
-    const token = new Token(domain, page, pages);
+    const token = new Token(domain, page, pages, this.core.ranges);
     token.handle = this.core.handles.add(token) as TokenHandle;
     const status = token.handle === 0 ? NtStatus.INSUFFICIENT_RESOURCES : tables.reserve(page, pages);
     if (status !== NtStatus.SUCCESS) {
@@ -99,6 +104,7 @@ export class Tokens {
     if (offset + pages > token.pages) return { status: BAD_SEGMENT_OFFSET };
     const start = token.start + offset;
     if (token.segments.overlaps(start, pages)) return { status: NtStatus.RESOURCE_IN_USE };
+    if (!token.segments.hasRoom) return { status: NtStatus.INSUFFICIENT_RESOURCES };
 
     const segment = new Segment(token, start, pages);
     segment.handle = this.core.handles.add(segment) as SegmentHandle;

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { BuddyAllocator } from '../../../src/iommu/dma-iommu/buddy-allocator.ts';
+import { BuddyAllocator, FIRST_NODES, OUT_OF_NODES } from '../../../src/iommu/dma-iommu/buddy-allocator.ts';
+import { Budget } from '../../../src/iommu/dma-iommu/budget.ts';
 
 describe('the buddy allocator', () => {
   it('gives the lowest addresses first', () => {
@@ -59,6 +60,47 @@ describe('the buddy allocator', () => {
     buddy.withhold(7, 100);
     expect(buddy.freePages).toBe(4);
     expect([1, 1, 1, 1, 1].map(() => buddy.allocate(1))).toEqual([0, 1, 5, 6, -1]);
+  });
+
+  describe('with a budget of nodes', () => {
+    it('takes nothing where they do not suffice, and says so', () => {
+      const budget = new Budget(FIRST_NODES);
+      const buddy = new BuddyAllocator(40, budget);
+      expect(buddy.allocate(1)).toBe(OUT_OF_NODES);
+      expect([buddy.freePages, budget.left]).toEqual([2 ** 40, FIRST_NODES]);
+      expect(buddy.allocate(2 ** 39)).toBe(0);
+      expect(buddy.allocate(1)).toBe(OUT_OF_NODES);
+      expect(buddy.allocate(2 ** 39)).toBe(2 ** 39);
+    });
+
+    it('says so, too, where not all can be withheld', () => {
+      expect(new BuddyAllocator(40, new Budget(FIRST_NODES)).withhold(5, 1)).toBe(false);
+      expect(new BuddyAllocator(40, new Budget(8 * FIRST_NODES)).withhold(5, 1)).toBe(true);
+    });
+
+    it('gives them back as blocks are freed, and goes on with what is left', () => {
+      const budget = new Budget(1 << 16);
+      const buddy = new BuddyAllocator(20, budget);
+      const starts = Array.from({ length: 2000 }, () => buddy.allocate(1));
+      const least = budget.left;
+      expect(least).toBeLessThanOrEqual((1 << 16) + FIRST_NODES - 4000);
+      while (starts.length > 100) buddy.free(starts.splice(starts.length >> 1, 1)[0]!, 1);
+      expect(budget.left).toBeGreaterThan(least + 2000);
+      const more = Array.from({ length: 500 }, () => buddy.allocate(1));
+      expect(new Set([...starts, ...more]).size).toBe(600);
+      for (const start of [...starts, ...more]) buddy.free(start, 1);
+      expect(budget.left).toBe(1 << 16);
+      expect(buddy.allocate(2 ** 20)).toBe(0);
+    });
+
+    it('gives all back in the end, whatever is allocated', () => {
+      const budget = new Budget(1 << 16);
+      const buddy = new BuddyAllocator(40, budget);
+      for (let i = 0; i < 100; i++) buddy.allocate(1);
+      expect(budget.left).toBeLessThan(1 << 16);
+      buddy.dispose();
+      expect(budget.left).toBe(1 << 16);
+    });
   });
 
   it('throws on a space that is none', () => {

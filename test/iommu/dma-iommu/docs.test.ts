@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import * as choices from '../../../src/iommu/dma-iommu/choices.ts';
+import { BUDDY_NODES_MAX, RANGES_MAX, SNAPSHOT_ENTRIES_MAX } from '../../../src/iommu/dma-iommu/limits.ts';
 import { NtStatus } from '../../../src/iommu/dma-iommu/ntstatus.ts';
 import { operationNames, operations } from '../../../src/iommu/dma-iommu/opcodes.ts';
 
@@ -39,5 +40,12 @@ it('lists every choice with its value', () => {
     const said = listed.get(`\`${name}\``);
     expect(said, name).toBeDefined();
     if (said! in NtStatus) expect(NtStatus[said as keyof typeof NtStatus], name).toBe(value);
+  }
+});
+
+it('names the limits of a unit', () => {
+  const text = readFileSync(page, 'utf8');
+  for (const limit of [RANGES_MAX, BUDDY_NODES_MAX, SNAPSHOT_ENTRIES_MAX]) {
+    expect(text).toContain(limit.toLocaleString('en-US'));
   }
 });

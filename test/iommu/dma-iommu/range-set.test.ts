@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { Budget } from '../../../src/iommu/dma-iommu/budget.ts';
 import { type RangeKind, RangeSet } from '../../../src/iommu/dma-iommu/range-set.ts';
 
 const at = (start: number, pages: number, kind: RangeKind = 'logical') => ({ start, pages, kind, permissions: 3 });
@@ -53,6 +54,29 @@ describe('a set of ranges', () => {
       false,
       false,
     ]);
+  });
+
+  it('inserts and cuts within its budget only, and changes nothing beyond', () => {
+    const budget = new Budget(2);
+    const set = new RangeSet(budget);
+    expect(set.insert(at(0, 10))).toBe(true);
+    expect(set.insert(at(20, 10))).toBe(true);
+    expect(set.insert(at(40, 10))).toBe(false);
+    expect(set.remove(3, 2)).toBe(false);
+    expect(listed(set)).toEqual([
+      [0, 10],
+      [20, 10],
+    ]);
+    expect(set.remove(8, 14)).toBe(true);
+    expect(listed(set)).toEqual([
+      [0, 8],
+      [22, 8],
+    ]);
+    expect(set.remove(22, 8)).toBe(true);
+    expect(set.remove(3, 2)).toBe(true);
+    expect(budget.left).toBe(0);
+    set.clear();
+    expect([set.size, budget.left, listed(set)]).toEqual([0, 2, []]);
   });
 
   it('is the same as a map of pages, with many ranges too', () => {

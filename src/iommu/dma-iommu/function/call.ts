@@ -94,6 +94,7 @@ export class Call {
       case MapPhysicalAddressType.Mdl:
         return this.mdl(field, badList);
       case MapPhysicalAddressType.ContiguousRange:
+        this.countBytes(size);
         return { type: 'contiguousRange', base: address, size };
       case MapPhysicalAddressType.Pfn: {
         const pages = this.frames(address, size, badList);
@@ -119,6 +120,15 @@ export class Call {
   faultConfiguration(hasConfig: FieldLayout, context: FieldLayout): DeviceFaultConfiguration | undefined {
     if (!this.flag(hasConfig)) return undefined;
     return { faultHandler: this.parts.faultHandler(), faultContext: this.wide(context) };
+  }
+
+  /** Pages that no list names take their time, too. */
+  countPages(pages: number): void {
+    this.lists.elements += pages;
+  }
+
+  countBytes(bytes: bigint): void {
+    this.countPages(Number(bytes / PAGE_BYTES));
   }
 
   /** For what is wrong in a way that no status tells. */

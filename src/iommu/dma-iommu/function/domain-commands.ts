@@ -27,6 +27,7 @@ export function createDomainEx(call: Call): number {
   const fields = argumentLayouts.createDomainEx.fields;
   const reservedRegions = regions(call);
   if (typeof reservedRegions === 'number') return reservedRegions;
+  for (const { numberOfPages, shouldMap } of reservedRegions ?? []) if (shouldMap) call.countPages(numberOfPages);
   const logicalAllocatorConfig: LogicalAllocatorConfig | undefined = call.flag(fields.hasAllocator)
     ? { logicalAllocatorType: call.number(fields.allocatorType), addressWidth: call.number(fields.addressWidth) }
     : undefined;

@@ -15,9 +15,12 @@ export const LIST_CONFIGURATIONS_MAX = 16;
 /** Lists are read from guest memory in pieces of this many bytes, so that little is copied before a reset is noticed. */
 export const LIST_PIECE_BYTES = 65536;
 
-/** After so many commands, or elements of their lists, other jobs get their turn: a guest cannot keep the device thread to itself. */
+/**
+ * After so many commands, or elements of their lists and pages of their ranges, other jobs get their turn: a guest cannot keep the
+ * device thread to itself. The command that goes over the limit is carried out whole, so a job is bounded by this and one command.
+ */
 export const COMMANDS_PER_JOB = 64;
-export const LIST_ELEMENTS_PER_JOB = 1 << 18;
+export const LIST_ELEMENTS_PER_JOB = 1 << 16;
 
 /** Faults that wait to be written to the ring; more are lost, and counted in FAULT_OVERFLOW. */
 export const FAULTS_PENDING_MAX = 256;

@@ -10,7 +10,7 @@ const WORD_BYTES = 8n;
 const ID_BYTES = 4n;
 
 export class GuestLists {
-  /** Elements read or written since `budget` was last given out. */
+  /** What the current job has done: elements read or written, and pages of ranges that are not lists. */
   elements = 0;
   private readonly piece = new Entry(LIST_PIECE_BYTES);
 

@@ -34,11 +34,13 @@ export function mapLogicalRangeEx(call: Call): number {
 
 export function unmapLogicalRange(call: Call): number {
   const { domain, logicalAddress, numberOfPages } = argumentLayouts.unmapLogicalRange.fields;
+  // Where this rounds it is more pages than there are.
+  const pages = Number(call.wide(numberOfPages));
+  call.countPages(pages);
   return call.operations.unmapLogicalRange({
     domain: call.handle(domain),
     logicalAddress: call.wide(logicalAddress),
-    // Where this rounds it is more pages than there are.
-    numberOfPages: Number(call.wide(numberOfPages)),
+    numberOfPages: pages,
   }).status;
 }
 
@@ -82,9 +84,11 @@ export function reserveLogicalAddressRange(call: Call): number {
   const fields = argumentLayouts.reserveLogicalAddressRange.fields;
   const outputs = resultLayouts.reserveLogicalAddressRange.fields;
   const present = call.number(fields.present);
+  const bytes = call.wide(fields.size);
+  call.countBytes(bytes);
   const { status, token, logicalAddressBase, size } = call.operations.reserveLogicalAddressRange({
     domain: call.handle(fields.domain),
-    size: call.wide(fields.size),
+    size: bytes,
     explicitLogicalAddress: call.optional(fields.explicitLogicalAddress, present, Present.explicit),
     minLogicalAddress: call.optional(fields.minLogicalAddress, present, Present.minimum),
     maxLogicalAddress: call.optional(fields.maxLogicalAddress, present, Present.maximum),

@@ -133,7 +133,7 @@ describe('a list', () => {
 
   it('counts towards what a job may do', () => {
     const bench = new Bench().enable();
-    const perCommand = 100_000;
+    const perCommand = 30_000;
     const commands = 5;
     for (let i = 0; i < commands; i++)
       bench.put(encodeCommand('mapLogicalRangeEx', { memory: pfnsAt(0n, perCommand) }));
@@ -143,6 +143,41 @@ describe('a list', () => {
     expect(bench.operations.calls).toHaveLength(Math.ceil(LIST_ELEMENTS_PER_JOB / perCommand));
     bench.jobs.run();
     expect(bench.operations.calls).toHaveLength(commands);
+  });
+});
+
+describe('pages that no list names count towards what a job may do, too', () => {
+  const pages = 30_000n;
+  const bytes = pages << 12n;
+  const commands: readonly [OperationName, Values][] = [
+    ['mapLogicalRangeEx', { memory: { type: 1, address: 0n, size: bytes } }],
+    ['mapIdentityRangeEx', { memory: { type: 1, address: 0n, size: bytes } }],
+    ['unmapIdentityRangeEx', { memory: { type: 1, address: 0n, size: bytes } }],
+    ['mapReservedLogicalRange', { memory: { type: 1, address: 0n, size: bytes } }],
+    ['unmapLogicalRange', { numberOfPages: pages }],
+    ['reserveLogicalAddressRange', { size: bytes }],
+    ['createDomainEx', { reservedRegions: LIST, reservedRegionCount: 1 }],
+  ];
+  it.each(commands)('in %s', (name, values) => {
+    const bench = new Bench().enable();
+    bench.data([0n, pages, 1n]);
+    for (let i = 0; i < 5; i++) bench.put(encodeCommand(name, values));
+    bench.doorbell();
+    bench.jobs.step();
+    while (bench.operations.calls.length === 0) bench.jobs.step();
+    expect(bench.operations.calls).toHaveLength(Math.ceil(LIST_ELEMENTS_PER_JOB / Number(pages)));
+    bench.jobs.run();
+    expect(bench.operations.calls).toHaveLength(5);
+  });
+
+  it('but not those of a region that is only kept free', () => {
+    const bench = new Bench().enable();
+    bench.data([0n, pages, 0n]);
+    for (let i = 0; i < 5; i++) bench.put(encodeCommand('createDomainEx', commands[6]![1]));
+    bench.doorbell();
+    bench.jobs.step();
+    while (bench.operations.calls.length === 0) bench.jobs.step();
+    expect(bench.operations.calls).toHaveLength(5);
   });
 });
 
