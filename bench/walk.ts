@@ -1,11 +1,11 @@
 /**
  * The price of a page walk and of a TLB hit, beside the same in C over the same tables: 1 GiB of 4 KiB pages in random order.
- * Compile the project and run the JavaScript, from the root of the repository; needs gcc.
+ * Compile the project and run the JavaScript, needs gcc.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Iotlb } from '../src/iommu/iotlb.ts';
 import { TranslationEngine } from '../src/iommu/translation-engine.ts';
@@ -13,6 +13,7 @@ import { Access, Translation } from '../src/iommu/translator.ts';
 import { LocalMemory } from '../src/memory/local-memory.ts';
 import { vtdSecondStage } from '../src/page-tables/vtd-second-stage.ts';
 import { Walker, WalkStatus } from '../src/page-tables/walker.ts';
+import { compileNative } from './native.ts';
 import { type BenchResult, formatResult, result } from './result.ts';
 
 const PAGES = 1 << 18;
@@ -129,9 +130,8 @@ export function benchWalk(): BenchResult[] {
 
   const folder = mkdtempSync(join(tmpdir(), 'viommu-bench-'));
   try {
-    const program = join(folder, 'walk');
+    const program = compileNative('walk.c', folder);
     const image = join(folder, 'image');
-    execFileSync('gcc', ['-O2', '-o', program, resolve('bench/walk.c')]);
     writeFileSync(image, Buffer.concat([memory.windows[0]!.bytes, new Uint8Array(order.buffer)]));
 
     const ours = {
