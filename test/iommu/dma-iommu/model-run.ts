@@ -1,13 +1,13 @@
 /** Random sequences of operations and DMA, given to a unit and to the model; the first difference ends the run. */
+import { inspect } from 'node:util';
 import { NtStatus, ntStatusName } from '../../../src/iommu/dma-iommu/ntstatus.ts';
 import type { Answer } from '../../../src/iommu/dma-iommu/operations.ts';
 import {
-  DeviceCreationConfigType,
+  type Compat,
   type DeviceHandle,
   type DomainHandle,
   FaultType,
   LogicalAllocatorType,
-  PasidConfigType,
   type PasidDeviceHandle,
   type PhysicalAddressToMap,
   type SegmentHandle,
@@ -30,6 +30,8 @@ import {
   TRANSLATE_S1,
   UNMANAGED,
 } from './model.ts';
+import { setGuard } from './model-devices.ts';
+import { DeviceSteps } from './model-run-devices.ts';
 import { DISK, GPU, mdl, NIC, pfns, Rig, range, UART } from './support.ts';
 
 /** Mulberry32: small, and the same everywhere. */
@@ -43,6 +45,20 @@ function randomNumbers(seed: number): () => number {
   };
 }
 
+/** As node:util's isDeepStrictEqual, for plain data, of which there is a lot here: it is several times as fast. */
+function same(a: unknown, b: unknown): boolean {
+  if (Object.is(a, b)) return true;
+  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
+  const keys = Object.keys(a);
+  if (keys.length !== Object.keys(b).length) return false;
+  for (const key of keys) {
+    if (!Object.hasOwn(b, key) || !same((a as Plain)[key], (b as Plain)[key])) return false;
+  }
+  return true;
+}
+
+type Plain = Readonly<Record<string, unknown>>;
+
 const STEPS_MAX = 60;
 const DOMAINS_MAX = 5;
 /** So few that nothing of them is ever evicted from the caches: what is forgotten would look like a missing entry. */
@@ -54,13 +70,6 @@ const BUDDY_ORDERS = [0, 1, 2, 3, 4, 5];
 const TABLES_FIRST = 64;
 const TABLES_PER_DOMAIN = 8;
 const MEMORY_BYTES = 1 << 20;
-const TAGGED = [
-  {
-    configType: DeviceCreationConfigType.Pasid,
-    pasidConfigType: PasidConfigType.PasidTaggedDma,
-    suppressPasidFaults: false,
-  },
-] as const;
 const SOURCES: readonly (readonly [id: number, pasid: boolean])[] = [
   [NIC, false],
   [DISK, false],
@@ -88,15 +97,20 @@ interface Live {
 const SUCCESS = 'STATUS_SUCCESS';
 
 export class ModelRun {
-  readonly rig = new Rig({ memoryBytes: MEMORY_BYTES });
-  readonly model = new Model();
+  readonly rig: Rig;
+  readonly model: Model;
+  /** What handlers and callbacks were told since it was last looked at. */
+  heard: unknown[] = [];
   /** Comparisons of answers and of translations made so far. */
   answers = 0;
   translations = 0;
   /** How often each step was taken with success; what never succeeds is not tested. */
   readonly succeeded = new Map<string, number>();
+  private droppedBefore = 0;
+  /** Faults are told late in this sequence: only when a step says so. */
+  private waiting = false;
   private random: () => number = () => 0;
-  private live: Live = this.nothing();
+  live: Live = this.nothing();
   private log: string[] = [];
   private seed = 0;
   private domainsMax = 1;
@@ -104,13 +118,12 @@ export class ModelRun {
   private usual: number | undefined;
   private readonly slots = new Map<ModelDomain, number>();
   private readonly arch = new Map<ModelDomain, 'arm64' | 'x64'>();
-  private lastFault = { type: -1, domain: -1 };
+  private readonly devices = new DeviceSteps(this);
 
-  constructor() {
-    this.rig.unit.onFault = fault => {
-      const form = fault.type === 1 ? fault.arm64 : fault.x64;
-      this.lastFault = { type: form.type, domain: form.domainHandle };
-    };
+  constructor(compat: Compat = 'extended') {
+    this.rig = new Rig({ memoryBytes: MEMORY_BYTES, compat });
+    this.model = new Model(compat);
+    this.rig.unit.onFault = fault => this.heard.push({ what: 'fault', fault });
   }
 
   /** Throws an Error that tells the steps of the sequence where unit and model differ. */
@@ -118,41 +131,86 @@ export class ModelRun {
     this.seed = seed;
     this.random = randomNumbers(seed);
     this.log = [];
+    this.devices.gone = [];
     this.rig.trace.events.length = 0;
     this.reset();
     for (const pdo of [...this.model.guarded]) this.guard(pdo, false);
     this.domainsMax = 1 + this.below(DOMAINS_MAX);
     this.usual = this.pick([undefined, TRANSLATE, TRANSLATE_S1, UNMANAGED]);
+    this.waiting = this.below(4) === 0;
     const kinds = this.choose();
     const steps = 5 + this.below(STEPS_MAX - 5);
     for (let i = 0; i < steps; i++) this.pick(kinds)();
+    this.deliver();
     this.sweep();
+    this.deliver();
+    this.compareStatistics();
     this.reset();
     const left = this.rig.unit.snapshot();
     if (left.tablePages !== 0) throw this.difference(`${left.tablePages} pages of tables are left`);
   }
 
-  private difference(what: string): Error {
+  difference(what: string): Error {
     return new Error(`${what}\nafter these steps of sequence ${this.seed}:\n${this.log.join('\n')}`);
+  }
+
+  differs(what: string, seen: unknown, expected: unknown): Error {
+    return this.difference(`${what}: ${inspect(seen, { depth: 6 })}, not ${inspect(expected, { depth: 6 })}`);
+  }
+
+  private count(name: string): void {
+    this.succeeded.set(name, (this.succeeded.get(name) ?? 0) + 1);
+  }
+
+  /** What handlers and callbacks call must succeed. */
+  within(name: string, answer: Answer): void {
+    this.log.push(`${name} from within a call -> ${ntStatusName(answer.status)}`);
+    if (answer.status !== NtStatus.SUCCESS) this.heard.push({ what: name, status: ntStatusName(answer.status) });
+  }
+
+  /** Whether exactly these were told, in this order. */
+  expectHeard(expected: readonly { readonly what: string }[]): void {
+    if (!same(this.heard, expected)) throw this.differs('told', this.heard, expected);
+    for (const { what } of expected) {
+      this.log.push(`told: ${what}`);
+      this.count(`told: ${what}`);
+    }
+    this.heard = [];
+  }
+
+  /** The jobs run: faults that wait are told. */
+  private deliver(): void {
+    this.rig.jobs.run();
+    this.expectHeard(this.model.faults.deliver());
+  }
+
+  private compareStatistics(): void {
+    const { faults, faultsReported, faultsDropped } = this.rig.unit.statistics;
+    const { counts, reported, dropped } = this.model.faults;
+    if (dropped > this.droppedBefore) this.count('dropped');
+    this.droppedBefore = dropped;
+    const seen = { faults, faultsReported, faultsDropped };
+    const expected = { faults: counts, faultsReported: reported, faultsDropped: dropped };
+    if (!same(seen, expected)) throw this.differs('statistics', seen, expected);
   }
 
   private nothing(): Live {
     return { domains: new Map(), devices: new Map(), pasids: new Map(), tokens: new Map(), segments: new Map() };
   }
 
-  private below(limit: number): number {
+  below(limit: number): number {
     return Math.floor(this.random() * limit);
   }
 
-  private pick<T>(from: readonly T[]): T {
+  pick<T>(from: readonly T[]): T {
     return from[this.below(from.length)]!;
   }
 
-  private pickLive<K, V>(map: ReadonlyMap<K, V>): [K, V] | undefined {
+  pickLive<K, V>(map: ReadonlyMap<K, V>): [K, V] | undefined {
     return map.size === 0 ? undefined : this.pick([...map]);
   }
 
-  private maybe(): boolean {
+  maybe(): boolean {
     return this.random() < 0.5;
   }
 
@@ -169,13 +227,13 @@ export class ModelRun {
     return this.maybe() ? mdl(...frames) : pfns(...frames);
   }
 
-  private compare(name: string, args: string, answer: Answer, expected: Status): boolean {
+  compare(name: string, args: string, answer: Answer, expected: Status): boolean {
     const seen = ntStatusName(answer.status);
     this.log.push(`${name} ${args} -> ${seen}`);
     this.answers++;
     // IN_USE and RESOURCE_IN_USE have one number.
     if (answer.status !== NtStatus[expected]) throw this.difference(`${name}: ${seen}, not ${expected}`);
-    if (seen === SUCCESS) this.succeeded.set(name, (this.succeeded.get(name) ?? 0) + 1);
+    if (seen === SUCCESS) this.count(name);
     return seen === SUCCESS;
   }
 
@@ -184,11 +242,11 @@ export class ModelRun {
     const optional: readonly (() => void)[] = [
       () => this.delete(),
       () => this.detach(),
-      () => this.devices(),
+      () => this.devices.create(),
       () => this.attachEx(),
       () => {
         // One alone does little.
-        this.devices();
+        this.devices.create();
         for (let i = 0; i < 4; i++) this.pasids();
       },
       () => this.unmap(),
@@ -197,12 +255,28 @@ export class ModelRun {
       () => this.configure(),
       () => this.tables(),
       () => this.flush(),
-      () => this.guard(this.pick([NIC, GPU]), this.maybe()),
+      () => this.guard(this.pick([NIC, GPU, UART]), this.maybe()),
       () => {
         if (this.below(20) === 0) this.reset();
       },
     ];
-    const chosen = optional.filter(() => this.maybe());
+    // Half of them leave these to the others.
+    const more: readonly (() => void)[] = [
+      () => this.devices.query(),
+      () => this.devices.watch(),
+      () => this.devices.report(),
+      () => this.deliver(),
+      () => {
+        this.devices.create();
+        this.devices.watch();
+        this.guard(this.pick([NIC, GPU, GPU, UART]), this.maybe());
+      },
+      () => {
+        this.attach();
+        this.devices.report();
+      },
+    ];
+    const chosen = [...optional, ...(this.maybe() ? more : [])].filter(() => this.maybe());
     const always = [() => this.create(), () => this.attach(), () => this.map(), () => this.dma(), () => this.dma()];
     return [...always, ...chosen, ...chosen];
   }
@@ -244,6 +318,7 @@ export class ModelRun {
 
   private created(domain: ModelDomain, handle: DomainHandle): void {
     this.live.domains.set(domain, handle);
+    domain.handle = handle;
     if (domain.type === UNMANAGED) this.giveTables(domain);
     if (domain.type !== UNMANAGED || this.maybe()) return;
     this.attach();
@@ -313,28 +388,6 @@ export class ModelRun {
     this.compare('detachDevice', `${handle} ${pdo}/${base}`, { status: this.rig.detach(handle, pdo, base) }, expected);
   }
 
-  private devices(): void {
-    const { live, model, rig } = this;
-    const picked = this.pickLive(live.devices);
-    if (picked !== undefined && this.below(3) === 0) {
-      const [device, dmaDevice] = picked;
-      const gone = this.compare(
-        'deleteDevice',
-        `${dmaDevice}`,
-        rig.unit.deleteDevice({ dmaDevice }),
-        model.deleteDevice(device),
-      );
-      if (gone) live.devices.delete(device);
-      return;
-    }
-    const pdo = this.pick([NIC, GPU, GPU]);
-    const tagged = pdo === GPU;
-    const expected = model.createDevice(pdo, tagged);
-    const answer = rig.unit.createDevice({ physicalDeviceObject: pdo, deviceConfig: tagged ? TAGGED : undefined });
-    this.compare('createDevice', `${pdo}`, answer, typeof expected === 'string' ? expected : 'SUCCESS');
-    if (typeof expected !== 'string') live.devices.set(expected, answer.dmaDevice!);
-  }
-
   private attachEx(): void {
     const { live, model, rig } = this;
     const device = this.pickLive(live.devices);
@@ -345,7 +398,7 @@ export class ModelRun {
       this.compare('detachDeviceEx', `${args.dmaDevice}`, rig.unit.detachDeviceEx(args), model.detachEx(device[0]));
       return;
     }
-    const expected = model.attach(domain[0], device[0].pdo, 0, [device[0].pdo], device[0]);
+    const expected = model.attach(domain[0], device[0].pdo, device[0].base, device[0].ids, device[0]);
     this.compare('attachDeviceEx', `${args.domain} ${args.dmaDevice}`, rig.unit.attachDeviceEx(args), expected);
   }
 
@@ -561,7 +614,6 @@ export class ModelRun {
     const root = BigInt(TABLES_FIRST + slot * TABLES_PER_DOMAIN) << 12n;
     const bypass = this.below(6) === 0;
     const arch = this.arch.get(domain) ?? this.pick(['arm64', 'x64'] as const);
-    this.arch.set(domain, arch);
     const configuration =
       arch === 'arm64'
         ? arm64Config({ ttbr0: root, translationEnabled: !bypass })
@@ -569,7 +621,10 @@ export class ModelRun {
     const touched = [this.pick(PAGES), this.pick(PAGES)];
     this.touch(domain, touched);
     const answer = this.rig.unit.configureDomain({ domain: handle, configuration });
-    this.compare('configureDomain', `${handle} ${arch} bypass ${bypass}`, answer, this.model.configure(domain, bypass));
+    const expected = this.model.configure(domain, arch, bypass);
+    if (this.compare('configureDomain', `${handle} ${arch} bypass ${bypass}`, answer, expected)) {
+      this.arch.set(domain, arch);
+    }
     this.touch(domain, touched);
   }
 
@@ -649,15 +704,17 @@ export class ModelRun {
   }
 
   private guard(pdo: number, blocked: boolean): void {
-    this.rig.unit.setDmaGuard(pdo, blocked);
-    if (blocked) this.model.guarded.add(pdo);
-    else this.model.guarded.delete(pdo);
     this.log.push(`DMA Guard ${pdo} ${blocked}`);
+    this.rig.unit.setDmaGuard(pdo, blocked);
+    this.expectHeard(setGuard(this.model, pdo, blocked));
   }
 
   private reset(): void {
     this.rig.unit.reset();
     this.model.reset();
+    // What waited is forgotten.
+    this.deliver();
+    this.devices.gone.push(...this.live.devices.values());
     this.live = this.nothing();
     this.slots.clear();
     this.arch.clear();
@@ -704,7 +761,7 @@ export class ModelRun {
     const { out } = rig;
     this.translations++;
     const high = 0;
-    const low = page << 12;
+    const low = (page << 12) | this.below(4096);
     const probed = rig.unit.probe(id, pasid, high, low, access);
     const done = rig.unit.translate(id, high, low, access, out, pasid);
     const expected = model.translate(id, pasid, page, access);
@@ -717,12 +774,8 @@ export class ModelRun {
       throw this.difference(`${what}: the probe said ${probed.translated} ${probed.frame}`);
     }
     if (typeof expected === 'number') return;
-    rig.jobs.run();
-    const domain = model.domainOf(id, pasid);
-    const handle = domain === undefined ? 0 : this.live.domains.get(domain);
-    if (this.lastFault.type !== FAULTS[expected] || this.lastFault.domain !== handle) {
-      throw this.difference(`${what}: ${JSON.stringify(this.lastFault)}, not ${expected} of ${handle}`);
-    }
+    model.faults.add({ id, pasid, address: BigInt(low), access, why: expected });
     if (probed.fault !== FAULTS[expected]) throw this.difference(`${what}: the probe said ${probed.fault}`);
+    if (this.below(4) !== 0 && !this.waiting) this.deliver();
   }
 }

@@ -3,6 +3,8 @@
  * forgets only what it is told to forget. Answers are names of statuses; nothing of the unit under test is used.
  */
 
+import { ModelFaults, type ModelHandler } from './model-faults.ts';
+
 export type Status =
   | 'SUCCESS'
   | 'INVALID_HANDLE'
@@ -15,6 +17,8 @@ export type Status =
   | 'INSUFFICIENT_RESOURCES'
   | 'NOT_SUPPORTED'
   | 'NOT_FOUND'
+  | 'NOT_IMPLEMENTED'
+  | 'BUFFER_TOO_SMALL'
   | 'IN_USE'
   | 'RESOURCE_IN_USE'
   | 'ACCESS_DENIED'
@@ -64,7 +68,10 @@ export class ModelDomain {
   readonly blocks = new Map<number, number>();
   readonly attached = new Set<object>();
   readonly tokens = new Set<ModelToken>();
+  /** The unit's name for it. */
+  handle = 0;
   configured: 'no' | 'tables' | 'bypass' = 'no';
+  arch: 'arm64' | 'x64' | undefined;
   readonly tables: CallerTables = { leafTable: [], entries: new Map() };
   readonly tlb = new Map<number, { frame: number; permissions: number }>();
   /** By region: the table of level 1 that the paging-structure cache knows. */
@@ -87,10 +94,17 @@ export const REGION_PAGES = 512;
 export class ModelDevice {
   readonly pasids = new Set<ModelPasid>();
   attachment: ModelAttachment | undefined;
+  watcher: { readonly callback: number; readonly context: unknown } | undefined;
 
   constructor(
     readonly pdo: number,
+    readonly base: number,
+    readonly ids: readonly number[],
+    /** Has a PASID configuration. */
+    readonly configured: boolean,
     readonly tagged: boolean,
+    /** Its handler does not hear of faults of requests with a PASID. */
+    readonly suppressed: boolean,
   ) {}
 }
 
@@ -109,6 +123,8 @@ export interface ModelAttachment {
   readonly base: number;
   readonly ids: readonly number[];
   readonly device: ModelDevice | undefined;
+  /** Who hears of its faults. */
+  reporting: ModelHandler | undefined;
 }
 
 /** What DMA gets: a frame, or the name of a fault. */
@@ -119,11 +135,15 @@ export class Model {
   readonly attachments = new Set<ModelAttachment>();
   readonly devices = new Set<ModelDevice>();
   readonly guarded = new Set<number>();
+  readonly faults = new ModelFaults(this);
+
+  constructor(readonly compat: 'extended' | 'windows') {}
 
   reset(): void {
     this.domains.clear();
     this.attachments.clear();
     this.devices.clear();
+    this.faults.pending = [];
   }
 
   /** `regions` never overlap. */
@@ -157,7 +177,7 @@ export class Model {
       if (attachment.ids.some(id => ids.includes(id))) return 'INVALID_PARAMETER';
     }
     if (domain.type === PASS_THROUGH && this.guarded.has(pdo)) return 'ACCESS_DENIED';
-    const attachment = { domain, pdo, base, ids, device };
+    const attachment = { domain, pdo, base, ids, device, reporting: undefined };
     this.attachments.add(attachment);
     domain.attached.add(attachment);
     if (device !== undefined) device.attachment = attachment;
@@ -184,13 +204,6 @@ export class Model {
   private drop(attachment: ModelAttachment): void {
     this.attachments.delete(attachment);
     attachment.domain.attached.delete(attachment);
-  }
-
-  createDevice(pdo: number, tagged: boolean): ModelDevice | Status {
-    for (const device of this.devices) if (device.pdo === pdo) return 'RESOURCE_IN_USE';
-    const device = new ModelDevice(pdo, tagged);
-    this.devices.add(device);
-    return device;
   }
 
   deleteDevice(device: ModelDevice): Status {
@@ -356,8 +369,10 @@ export class Model {
     return 'SUCCESS';
   }
 
-  configure(domain: ModelDomain, bypass: boolean): Status {
+  configure(domain: ModelDomain, arch: 'arm64' | 'x64', bypass: boolean): Status {
     if (domain.type !== UNMANAGED) return 'INVALID_PARAMETER_1';
+    if (arch === 'x64' && this.compat === 'windows') return 'NOT_SUPPORTED';
+    domain.arch = arch;
     domain.configured = bypass ? 'bypass' : 'tables';
     this.forget(domain);
     return 'SUCCESS';
