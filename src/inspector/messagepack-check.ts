@@ -4,6 +4,8 @@
  */
 import type { MessageLimits } from './limits.ts';
 
+const TOO_SHORT = 'it ends too early';
+
 /** Bytes behind the first byte, by first byte from 0xc0, for values of a fixed size; -1: not one of them. */
 const FIXED_SIZES: readonly number[] = [
   // c0 nil, c1 never used, c2 false, c3 true
@@ -35,7 +37,7 @@ class Scan {
   }
 
   private value(nesting: number): string | undefined {
-    if (this.position >= this.bytes.length) return 'it ends too early';
+    if (this.position >= this.bytes.length) return TOO_SHORT;
     if (++this.values > this.limits.values) return `it has more than ${this.limits.values} values`;
     const first = this.bytes[this.position++]!;
     if (first <= 0x7f || first >= 0xe0) return undefined;
@@ -72,7 +74,7 @@ class Scan {
 
   private skip(size: number): string | undefined {
     this.position += size;
-    return this.position <= this.bytes.length ? undefined : 'it ends too early';
+    return this.position <= this.bytes.length ? undefined : TOO_SHORT;
   }
 
   /** A length of that many bytes; Infinity where they are not there. */
@@ -98,7 +100,8 @@ class Scan {
     const error = this.container(length, nesting);
     if (error !== undefined) return error;
     for (let index = 0; index < length; index++) {
-      const first = this.bytes[this.position] ?? 0;
+      const first = this.bytes[this.position];
+      if (first === undefined) return TOO_SHORT;
       const isText = (first >= 0xa0 && first <= 0xbf) || (first >= 0xd9 && first <= 0xdb);
       if (!isText) return 'it has an object with a key that is not text';
       const inner = this.value(nesting + 1) ?? this.value(nesting + 1);
@@ -109,7 +112,7 @@ class Scan {
 
   private container(length: number, nesting: number): string | undefined {
     // Each element takes a byte at least: what cannot be there is refused before anything is made for it.
-    if (length > this.bytes.length - this.position) return 'it ends too early';
+    if (length > this.bytes.length - this.position) return TOO_SHORT;
     if (nesting >= this.limits.nesting) return `it is nested deeper than ${this.limits.nesting}`;
     if (++this.containers > this.limits.containers) {
       return `it has more than ${this.limits.containers} lists and objects`;

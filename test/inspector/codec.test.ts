@@ -84,6 +84,13 @@ describe('the codec', () => {
     );
   });
 
+  it('tells of a message that is cut off just before a key', () => {
+    const bytes = encodeMessage({ first: { second: 0 }, third: -32769 });
+    for (let length = 0; length < bytes.length; length++) {
+      expect(decode(bytes.subarray(0, length)).error).toBe('it ends too early');
+    }
+  });
+
   it('tells of every message that is cut off', () => {
     fc.assert(
       fc.property(message, fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), (sent, part) => {
