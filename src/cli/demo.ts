@@ -1,6 +1,6 @@
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, Option } from 'commander';
 import { GuestAgent } from '../../images/guest/agent.ts';
-import type { MachineConfiguration } from '../../qemu/command-line.ts';
+import { type MachineConfiguration, shellWord } from '../../qemu/command-line.ts';
 import { provisionQemu } from '../../qemu/provision.ts';
 import { describeTopology, TOPOLOGY_KINDS, type TopologyKind } from '../../qemu/topology.ts';
 import { describeMachine, formatRequesterId, type MachineDescription } from '../machine/description.ts';
@@ -8,7 +8,7 @@ import type { TraceEvent } from '../trace/trace.ts';
 import { ConsoleWatch } from './console-watch.ts';
 import { type CaseResult, type DemoSetting, parseCase, printReport, type RoundResult } from './demo-report.ts';
 import { CommandFailure, ExitStatus } from './errors.ts';
-import { addGuestOptions, type GuestFlags, guestConfiguration } from './guest-options.ts';
+import { addGuestOptions, type GuestFlags, guestConfiguration, positive } from './guest-options.ts';
 import { GuestRun } from './guest-run.ts';
 import { catchInterrupt, unlessInterrupted } from './interrupt.ts';
 import { judgeKernelLog } from './kernel-log.ts';
@@ -62,7 +62,7 @@ export function addDemo(program: Command): void {
         .default('root-ports'),
     )
     .addOption(new Option('--iommu <kind>', 'which IOMMU the guest drives').choices([...DEMO_IOMMUS]).default('vtd'))
-    .option('--rounds <count>', 'how often to run all cases; the guest reboots in between', count, 1)
+    .option('--rounds <count>', 'how often to run all cases; the guest reboots in between', positive, 1)
     .option('--case <name>', 'run this case only; may be given again', (value: string, before: string[] = []) => [
       ...before,
       value,
@@ -166,7 +166,7 @@ async function runRound({ agent, events }: DemoRun, flags: DemoFlags): Promise<R
   const commandLine = (await agent.run('cat /proc/cmdline')).output.join(' ').trim();
   if (!flags.json) console.log(`\nThe guest's kernel command line: ${commandLine}\n`);
   const cases: CaseResult[] = [];
-  const chosen = (flags.case ?? []).map(name => ` --case ${quote(name)}`).join('');
+  const chosen = (flags.case ?? []).map(name => ` --case ${shellWord(name)}`).join('');
   const { status, output } = await agent.run(`${PROGRAMS[flags.iommu]} --json${chosen}`, {
     timeoutMs: CASES_TIMEOUT_MS,
     onLine: line => {
@@ -201,16 +201,4 @@ function setting(run: DemoRun, flags: DemoFlags): DemoSetting {
     topology: flags.topology,
     endpoints,
   };
-}
-
-/** For the guest's shell. */
-function quote(word: string): string {
-  return `'${word.replaceAll("'", "'\\''")}'`;
-}
-
-function count(text: string): number {
-  const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < 1)
-    throw new InvalidArgumentError('It must be a whole number above zero.');
-  return value;
 }

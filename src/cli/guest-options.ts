@@ -62,7 +62,8 @@ async function accelerator(flags: GuestFlags, installation: QemuInstallation, bo
   return await chooseAccelerator({ installation, progress: printProgress, ...kernel });
 }
 
-function positive(text: string): number {
+/** For options that count something. */
+export function positive(text: string): number {
   const value = Number(text);
   if (!Number.isSafeInteger(value) || value < 1)
     throw new InvalidArgumentError('It must be a whole number above zero.');
