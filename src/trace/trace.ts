@@ -1,3 +1,5 @@
+import type { Events } from './events.ts';
+
 /**
  * What every room says when something deserves to be noticed: an unknown register, a reserved bit, a malformed message,
  * a fault. Rooms get a `Trace` and never know who listens. Rare events only: counts of common ones live in counters.
@@ -15,6 +17,8 @@ export interface TraceEvent {
 
 export interface Trace {
   note(kind: string, source: string, detail: Readonly<Record<string, TraceValue>>): void;
+  /** What happens all the time, as records. Missing where nobody can want them: then `noEvents` stands in. */
+  readonly records?: Events;
 }
 
 /** Drops everything; for benchmarks and tests that look elsewhere. */
