@@ -1,17 +1,19 @@
 /** `npm run bench`: every measured claim, each beside its floor in the same run. Names choose a part: `npm run bench -- dma`. */
-import { benchDma } from './dma.ts';
+import { benchDma, benchWatchedDma } from './dma.ts';
 import { benchFunctions } from './functions.ts';
 import { benchMap } from './map.ts';
 import { type BenchResult, formatResult } from './result.ts';
 import { benchRoundTrip } from './round-trip.ts';
+import { benchTrace } from './trace.ts';
 import { benchWalk } from './walk.ts';
 
 const PARTS: Readonly<Record<string, () => BenchResult[] | Promise<BenchResult[]>>> = {
   walk: benchWalk,
   map: benchMap,
-  dma: benchDma,
+  dma: () => [...benchDma(), ...benchWatchedDma()],
   'round-trip': benchRoundTrip,
   functions: benchFunctions,
+  trace: benchTrace,
 };
 
 const wanted = process.argv.slice(2).filter(word => !word.startsWith('-'));

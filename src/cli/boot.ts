@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { Boot } from '../../qemu/command-line.ts';
 import { provisionQemu } from '../../qemu/provision.ts';
+import { DebugSession } from './debug-session.ts';
 import { ExitStatus, UsageError } from './errors.ts';
 import { eventToJson, formatEvent, isNotable } from './event-printer.ts';
 import { addGuestOptions, type GuestFlags, guestConfiguration } from './guest-options.ts';
@@ -9,9 +10,10 @@ import { GuestRun } from './guest-run.ts';
 import { catchInterrupt, unlessInterrupted } from './interrupt.ts';
 import { addMachineOptions, type MachineFlags, machineFromFlags } from './machine-options.ts';
 import { printProgress } from './progress.ts';
+import { addSanitizeOptions, type SanitizeFlags } from './sanitize-options.ts';
 import { stockGuest } from './stock-guest.ts';
 
-interface BootFlags extends MachineFlags, GuestFlags {
+interface BootFlags extends MachineFlags, GuestFlags, SanitizeFlags {
   readonly kernel?: string;
   readonly initrd?: string;
   readonly append?: string;
@@ -29,6 +31,7 @@ Examples:
   $ viommu boot
   $ viommu boot --kernel bzImage --initrd initramfs.img --append "console=ttyS0"
   $ viommu boot --disk debian.qcow2 --firmware uefi --ram 2048 --device edu@01:00.0
+  $ viommu boot --sanitize all --record run.viommu --report findings.sarif --fail-on warning
   $ viommu boot -- -device virtio-net-pci -s      # more arguments for QEMU
 `;
 
@@ -45,30 +48,36 @@ export function addBoot(program: Command): void {
     .option('--json', 'print events as JSON lines on the error output')
     .option('--verbose', 'print every event, not only faults and clients')
     .addHelpText('after', EXAMPLES);
-  addGuestOptions(addMachineOptions(command)).action(boot);
+  addSanitizeOptions(addGuestOptions(addMachineOptions(command))).action(boot);
 }
 
 async function boot(extra: string[], flags: BootFlags): Promise<void> {
   const interruption = catchInterrupt();
-  const run = await unlessInterrupted(interruption, start(extra, flags));
+  const { run, session } = await unlessInterrupted(interruption, start(extra, flags));
   try {
     const exit = await unlessInterrupted(interruption, Promise.race([run.qemu.exit, run.broken]));
     process.exitCode = exit.code === 0 ? ExitStatus.ok : ExitStatus.failed;
   } finally {
     await run.close();
     interruption.stop();
+    if ((await session.finish()).failed) process.exitCode = ExitStatus.findings;
   }
 }
 
-async function start(extra: string[], flags: BootFlags): Promise<GuestRun> {
+async function start(extra: string[], flags: BootFlags): Promise<{ run: GuestRun; session: DebugSession }> {
   const description = machineFromFlags(flags, ['edu@01:00.0', 'edu@02:00.0']);
   const wanted = wantedBoot(flags);
   const installation = await provisionQemu({ progress: printProgress, ...(flags.qemu ? { path: flags.qemu } : {}) });
   const what = wanted ?? (await stockGuest(flags.append ?? 'console=ttyS0'));
   const configuration = await guestConfiguration(flags, installation, description, what, extra);
   printProgress(`Starting QEMU ${installation.version} (${configuration.accelerator})`);
-  return await GuestRun.start({
+  let session: DebugSession | undefined;
+  const run = await GuestRun.start({
     description,
+    sanitize: flags.sanitize,
+    prepare: async host => {
+      session = await DebugSession.start(host, flags, line => console.error(line));
+    },
     installation,
     configuration,
     progress: printProgress,
@@ -78,6 +87,7 @@ async function start(extra: string[], flags: BootFlags): Promise<GuestRun> {
       if (flags.verbose || isNotable(event)) console.error(flags.json ? eventToJson(event) : formatEvent(event));
     },
   });
+  return { run, session: session! };
 }
 
 function wantedBoot(flags: BootFlags): Boot | undefined {

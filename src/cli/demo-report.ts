@@ -1,7 +1,10 @@
 /** What the demo found, as text for people or as one JSON document. */
 import type { MachineStatistics } from '../machine/statistics.ts';
+import { reportJson } from '../trace/report/json.ts';
+import type { Finding } from '../trace/sanitizer/finding.ts';
 import type { TraceEvent } from '../trace/trace.ts';
 import { formatAccount } from './account.ts';
+import { type FindingsVerdict, judgeFindings } from './demo-findings.ts';
 import { eventToJson, formatEvent } from './event-printer.ts';
 import type { LogVerdict } from './kernel-log.ts';
 
@@ -35,9 +38,21 @@ export interface DemoSetting {
   readonly endpoints: readonly string[];
 }
 
-export interface DemoReport extends DemoSetting {
+export interface DemoOutcome extends DemoSetting {
   readonly rounds: readonly RoundResult[];
   readonly statistics: MachineStatistics;
+  readonly findings: readonly Finding[];
+}
+
+export interface DemoReport extends DemoOutcome {
+  readonly verdict: FindingsVerdict;
+  readonly passed: boolean;
+}
+
+export function judged(outcome: DemoOutcome): DemoReport {
+  const cases = outcome.rounds.flatMap(round => round.cases);
+  const verdict = judgeFindings(outcome.iommu, cases, outcome.findings);
+  return { ...outcome, verdict, passed: verdict.right && outcome.rounds.every(round => round.passed) };
 }
 
 /** One line of the guest's program; undefined for a line that is not a case. */
@@ -62,6 +77,7 @@ export function printReport(report: DemoReport, flags: { readonly json?: boolean
     return;
   }
   for (const round of report.rounds) printRoundEnd(round);
+  for (const line of report.verdict.lines) console.log(line);
   console.log(
     `\nOur side's account (QEMU ${report.qemu}, ${report.accelerator}, ${report.firmware}, ${report.memory} memory, ${report.iommu}):`,
   );
@@ -78,12 +94,12 @@ function printRoundEnd({ verdict, events }: RoundResult): void {
   for (const event of events) console.log(formatEvent(event));
 }
 
-function conclusion({ rounds }: DemoReport): string {
+function conclusion({ rounds, passed }: DemoReport): string {
   const cases = rounds.flatMap(round => round.cases);
   const tally = (outcome: CaseResult['outcome']) => cases.filter(one => one.outcome === outcome).length;
   const skipped = tally('SKIP');
   const counts = `${tally('PASS')} passed, ${tally('FAIL')} failed${skipped ? `, ${skipped} skipped` : ''}`;
-  return `${rounds.every(round => round.passed) ? 'PASS' : 'FAIL'}: ${counts}`;
+  return `${passed ? 'PASS' : 'FAIL'}: ${counts}`;
 }
 
 function reportToJson(report: DemoReport, verbose: boolean): unknown {
@@ -92,7 +108,8 @@ function reportToJson(report: DemoReport, verbose: boolean): unknown {
     ...(verbose ? { kernelLog, events: events.map(event => JSON.parse(eventToJson(event))) } : {}),
   }));
   const statistics = JSON.parse(JSON.stringify(report.statistics, plainArrays));
-  return { ...report, passed: report.rounds.every(round => round.passed), rounds, statistics };
+  const { findings } = reportJson(report.findings);
+  return { ...report, rounds, statistics, findings };
 }
 
 /** Typed arrays would become objects with numbers for names. */

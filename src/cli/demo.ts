@@ -4,9 +4,11 @@ import { type MachineConfiguration, shellWord } from '../../qemu/command-line.ts
 import { provisionQemu } from '../../qemu/provision.ts';
 import { describeTopology, TOPOLOGY_KINDS, type TopologyKind } from '../../qemu/topology.ts';
 import { describeMachine, formatRequesterId, type MachineDescription } from '../machine/description.ts';
+import type { MachineStatistics } from '../machine/statistics.ts';
 import type { TraceEvent } from '../trace/trace.ts';
 import { ConsoleWatch } from './console-watch.ts';
-import { type CaseResult, type DemoSetting, parseCase, printReport, type RoundResult } from './demo-report.ts';
+import { DebugSession } from './debug-session.ts';
+import { type CaseResult, type DemoSetting, judged, parseCase, printReport, type RoundResult } from './demo-report.ts';
 import { CommandFailure, ExitStatus } from './errors.ts';
 import { addGuestOptions, type GuestFlags, guestConfiguration, positive } from './guest-options.ts';
 import { GuestRun } from './guest-run.ts';
@@ -14,9 +16,10 @@ import { catchInterrupt, unlessInterrupted } from './interrupt.ts';
 import { judgeKernelLog } from './kernel-log.ts';
 import { addIommuOptions, type MachineFlags } from './machine-options.ts';
 import { printProgress } from './progress.ts';
+import { addSanitizeOptions, type SanitizeFlags } from './sanitize-options.ts';
 import { stockGuest } from './stock-guest.ts';
 
-interface DemoFlags extends GuestFlags, Pick<MachineFlags, 'cachingMode' | 'compat'> {
+interface DemoFlags extends GuestFlags, SanitizeFlags, Pick<MachineFlags, 'cachingMode' | 'compat'> {
   readonly iommu: DemoIommu;
   readonly topology: TopologyKind;
   readonly rounds: number;
@@ -70,26 +73,31 @@ export function addDemo(program: Command): void {
     .option('--json', 'print one JSON document instead of a table')
     .option('--verbose', "also print the guest kernel's log and every event of the server")
     .addHelpText('after', EXAMPLES);
-  addGuestOptions(addIommuOptions(command)).action(demo);
+  addSanitizeOptions(addGuestOptions(addIommuOptions(command))).action(demo);
 }
 
 async function demo(flags: DemoFlags): Promise<void> {
   const interruption = catchInterrupt();
   const run = await unlessInterrupted(interruption, prepareAndStart(flags));
+  let rounds: RoundResult[];
+  let statistics: MachineStatistics;
   try {
     const outcome = Promise.race([runRounds(run, flags), run.guest.broken, run.console.panicked]);
-    const rounds = await unlessInterrupted(interruption, outcome);
-    const statistics = await run.guest.host.statistics();
-    printReport({ ...setting(run, flags), rounds, statistics }, flags);
-    process.exitCode = rounds.every(round => round.passed) ? ExitStatus.ok : ExitStatus.failed;
+    rounds = await unlessInterrupted(interruption, outcome);
+    statistics = await run.guest.host.statistics();
   } finally {
     run.agent.close();
     await run.guest.close();
     interruption.stop();
   }
+  const { findings, failed } = await run.session.finish();
+  const report = judged({ ...setting(run, flags), rounds, statistics, findings });
+  printReport(report, flags);
+  process.exitCode = failed ? ExitStatus.findings : report.passed ? ExitStatus.ok : ExitStatus.failed;
 }
 
 interface DemoRun {
+  readonly session: DebugSession;
   readonly guest: GuestRun;
   readonly agent: GuestAgent;
   readonly console: ConsoleWatch;
@@ -114,8 +122,13 @@ async function prepareAndStart(flags: DemoFlags): Promise<DemoRun> {
   const console = new ConsoleWatch();
   const events: TraceEvent[] = [];
   printProgress(`Starting QEMU ${installation.version} (${configuration.accelerator}) with Debian's stock kernel`);
+  let session: DebugSession | undefined;
   const guest = await GuestRun.start({
     description,
+    sanitize: flags.sanitize,
+    prepare: async host => {
+      session = await DebugSession.start(host, flags, flags.verbose ? printProgress : () => {});
+    },
     installation,
     configuration,
     progress: printProgress,
@@ -127,7 +140,8 @@ async function prepareAndStart(flags: DemoFlags): Promise<DemoRun> {
   });
   try {
     const agent = await GuestAgent.connect(guest.qemu.agentSocket ?? '');
-    return { guest, agent, console, description, configuration, qemuVersion: installation.version, events };
+    const qemuVersion = installation.version;
+    return { guest, session: session!, agent, console, description, configuration, qemuVersion, events };
   } catch (error) {
     await guest.close();
     throw error;

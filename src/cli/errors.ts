@@ -5,6 +5,8 @@ export const ExitStatus = {
   failed: 1,
   /** The command line or a description is wrong. */
   usage: 2,
+  /** The sanitizer found what --fail-on names, or what was to stop the machine. */
+  findings: 3,
   /** Ended by SIGINT, as shells report it. */
   interrupted: 130,
   /** Ended by SIGTERM, as shells report it. */

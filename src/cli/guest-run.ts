@@ -10,6 +10,7 @@ import type { Progress } from '../../qemu/progress.ts';
 import type { QemuInstallation } from '../../qemu/provision.ts';
 import type { MachineDescription } from '../machine/description.ts';
 import { MachineHost } from '../machine/host.ts';
+import type { SanitizePolicy } from '../trace/sanitizer/policy.ts';
 import type { TraceEvent } from '../trace/trace.ts';
 import { acpiTables, needsTables } from './acpi-tables.ts';
 import { CommandFailure } from './errors.ts';
@@ -25,6 +26,10 @@ export interface GuestRunOptions {
   /** The guest's first serial port: this process's terminal, or a listener. */
   readonly console: 'terminal' | ((chunk: Buffer) => void);
   readonly onEvent: (event: TraceEvent) => void;
+  /** Which mistakes to look for. Default: as `MachineHost` has it. */
+  readonly sanitize?: SanitizePolicy;
+  /** Called before the guest starts. */
+  readonly prepare?: (host: MachineHost) => Promise<void>;
 }
 
 export class GuestRun {
@@ -40,9 +45,10 @@ export class GuestRun {
     const { directory, removeFiles } = temporaryDirectory();
     let host: MachineHost | undefined;
     try {
-      host = await MachineHost.start(options.description, directory);
+      host = await MachineHost.start(options.description, directory, { sanitize: options.sanitize });
       const address = needsTables(options.description) ? await askPlacement(question(options), host) : undefined;
       host.on('event', options.onEvent);
+      await options.prepare?.(host);
       const broken = watch(host, options, address);
       const qemu = await launch(host, options, address);
       return new GuestRun(host, qemu, broken, removeFiles);

@@ -6,9 +6,12 @@ import { addBoot } from './boot.ts';
 import { addDemo } from './demo.ts';
 import { addDomain } from './domain.ts';
 import { CommandFailure, ExitStatus, UsageError } from './errors.ts';
+import { addExplain } from './explain.ts';
 import { Interrupted } from './interrupt.ts';
 import { addQemuArgs } from './qemu-args.ts';
+import { addRecord } from './record.ts';
 import { addServe } from './serve.ts';
+import { addTrace } from './trace.ts';
 
 const EXAMPLES = `
 Examples:
@@ -36,6 +39,9 @@ function buildProgram(): Command {
   addQemuArgs(program);
   addAcpi(program);
   addDomain(program);
+  addTrace(program);
+  addRecord(program);
+  addExplain(program);
   for (const command of program.commands) command.exitOverride();
   return program;
 }

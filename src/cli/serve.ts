@@ -5,15 +5,17 @@ import { readRegisterBase } from '../../qemu/acpi/dmar.ts';
 import { HostPort } from '../inspector/host-port.ts';
 import { MachineHost } from '../machine/host.ts';
 import type { TraceEvent } from '../trace/trace.ts';
+import { DebugSession } from './debug-session.ts';
 import { CommandFailure, ExitStatus } from './errors.ts';
 import { eventToJson, formatEvent, isNotable } from './event-printer.ts';
 import { catchInterrupt } from './interrupt.ts';
 import { addMachineOptions, type MachineFlags, machineFromFlags } from './machine-options.ts';
 import { IOMMU_PLACED } from './placement.ts';
+import { addSanitizeOptions, type SanitizeFlags } from './sanitize-options.ts';
 import { DMAR_FILE, MACHINE_FILE } from './serve-directory.ts';
 import { serveRemote } from './serve-remote.ts';
 
-interface ServeFlags extends MachineFlags {
+interface ServeFlags extends MachineFlags, SanitizeFlags {
   readonly dir: string;
   readonly json?: boolean;
   readonly verbose?: boolean;
@@ -29,6 +31,8 @@ Examples:
   A dma-iommu, with its operations open to other programs on this machine:
     $ viommu serve --dir /tmp/m --iommu dma-iommu --listen 0
     $ viommu domain create --dir /tmp/m
+  The same with everything that is looked for, recorded and reported when it is ended by Ctrl-C:
+    $ viommu serve --dir /tmp/m --sanitize all --record run.viommu --report findings.json
   Then, in another terminal, a QEMU of your own:
     $ qemu-system-x86_64 ... $(viommu qemu-args --dir /tmp/m)
 `;
@@ -45,7 +49,7 @@ export function addServe(program: Command): void {
     .option('--json', 'print events as JSON lines')
     .option('--verbose', 'print every event, not only faults and clients')
     .addHelpText('after', EXAMPLES);
-  addMachineOptions(command).action(serve);
+  addSanitizeOptions(addMachineOptions(command)).action(serve);
 }
 
 async function serve(flags: ServeFlags): Promise<void> {
@@ -53,7 +57,8 @@ async function serve(flags: ServeFlags): Promise<void> {
   const directory = resolve(flags.dir);
   mkdirSync(directory, { recursive: true });
   const interruption = catchInterrupt();
-  const host = await MachineHost.start(description, directory);
+  const host = await MachineHost.start(description, directory, { sanitize: flags.sanitize });
+  const session = await DebugSession.start(host, flags, line => console.error(line));
   const machineFile = resolve(directory, MACHINE_FILE);
   try {
     const remote = await openRemote(flags, directory, host);
@@ -62,7 +67,9 @@ async function serve(flags: ServeFlags): Promise<void> {
       host.on('event', event => printEvent(event, flags, directory));
       sayReady(host, remote?.url, flags);
       const ending = await Promise.race([interruption.signalled, host.ended]);
-      if (ending === undefined) throw new CommandFailure('the device thread ended by itself');
+      if (ending === undefined && !host.stoppedByFinding) {
+        throw new CommandFailure('the device thread ended by itself');
+      }
     } finally {
       await remote?.close();
       rmSync(machineFile, { force: true });
@@ -71,7 +78,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     await host.stop();
     interruption.stop();
   }
-  process.exitCode = ExitStatus.ok;
+  process.exitCode = (await session.finish()).failed ? ExitStatus.findings : ExitStatus.ok;
 }
 
 async function openRemote(flags: ServeFlags, directory: string, host: MachineHost) {

@@ -23,6 +23,24 @@ export class HostPort implements MachinePort {
 
   statistics: MachinePort['statistics'] = () => this.host.statistics();
 
+  get description(): MachinePort['description'] {
+    return this.host.description;
+  }
+
+  findings: MachinePort['findings'] = () => this.host.findings();
+
+  mappings: MachinePort['mappings'] = () => this.host.mappings();
+
+  record: MachinePort['record'] = (classes, take) => this.host.record(classes, take);
+
+  inject: MachinePort['inject'] = rule => this.host.inject(rule);
+
+  releaseInjection: MachinePort['releaseInjection'] = id => this.host.releaseInjection(id);
+
+  removeInjection: MachinePort['removeInjection'] = id => this.host.removeInjection(id);
+
+  injections: MachinePort['injections'] = () => this.host.injections();
+
   private async ask<T>(command: RemoteCommand): Promise<T> {
     return (await this.host.ask(command)) as T;
   }

@@ -2,6 +2,9 @@
 import type { OperationName } from '../iommu/dma-iommu/operations.ts';
 import type { Snapshot } from '../iommu/dma-iommu/snapshot.ts';
 import type { ProbeAnswer } from '../iommu/dma-iommu/unit.ts';
+import type { FindingsAnswer, MappingsAnswer } from '../machine/debug-commands.ts';
+import type { MachineDescription } from '../machine/description.ts';
+import type { InjectionRule, InjectionState } from '../machine/injection/rules.ts';
 import type {
   InterfaceArguments,
   MachineEvent,
@@ -9,6 +12,7 @@ import type {
   OperationArguments,
   ProbeArguments,
 } from '../machine/operations-command.ts';
+import type { RecordTap, TakeRecords } from '../machine/record-taps.ts';
 import type { InterfaceAnswer } from '../machine/remote-commands.ts';
 
 export interface MachineEvents {
@@ -27,6 +31,18 @@ export interface MachinePort {
   /** Plain data. */
   statistics(): Promise<object>;
   snapshot(): Promise<Snapshot>;
+  readonly description: MachineDescription;
+  findings(): Promise<FindingsAnswer>;
+  /** As the sanitizer knows them. */
+  mappings(): Promise<MappingsAnswer>;
+  /** Records of these classes (`EventClass` bits), from now on, and perhaps of others that somebody else wants. */
+  record(classes: number, take: TakeRecords): RecordTap;
+  /** Answers with the rule's id. */
+  inject(rule: InjectionRule): Promise<number>;
+  /** Lets go what the rule holds; false: there is no such rule. */
+  releaseInjection(id: number): Promise<boolean>;
+  removeInjection(id: number): Promise<boolean>;
+  injections(): Promise<readonly InjectionState[]>;
   /** Trace events, and calls of callbacks. */
   readonly events: MachineEvents;
 }

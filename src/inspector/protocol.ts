@@ -44,6 +44,13 @@ export const serviceNames = [
   'snapshot',
   'subscribe',
   'unsubscribe',
+  'findings',
+  'mappings',
+  'record',
+  'inject',
+  'releaseInjection',
+  'removeInjection',
+  'injections',
 ] as const;
 export type ServiceName = (typeof serviceNames)[number];
 
@@ -59,8 +66,11 @@ export interface RemoteFailure {
 /** Sent when the client reads again after events were dropped, so that it knows even if nothing else happens. */
 export const DROPPED_EVENT = 'subscription.dropped';
 
+/** Carries records: `detail.words`, whole ones, in slots of 32 bytes (docs/recordings.md). */
+export const RECORDS_EVENT = 'records';
+
 export interface RemoteEvent {
-  /** The kind: that of a trace event, of a callback, or `DROPPED_EVENT`. */
+  /** The kind: that of a trace event, of a callback, `RECORDS_EVENT` or `DROPPED_EVENT`. */
   readonly event: string;
   readonly subscription: number;
   /** What the subscriber gave with its subscription. */

@@ -3,6 +3,9 @@ import { WebSocket } from 'ws';
 import type { Answer, OperationName } from '../iommu/dma-iommu/operations.ts';
 import type { Snapshot } from '../iommu/dma-iommu/snapshot.ts';
 import type { ProbeAnswer } from '../iommu/dma-iommu/unit.ts';
+import type { FindingsAnswer, MappingsAnswer } from '../machine/debug-commands.ts';
+import type { MachineDescription } from '../machine/description.ts';
+import type { InjectionRule, InjectionState } from '../machine/injection/rules.ts';
 import type {
   InterfaceArguments,
   OperationAnswer,
@@ -10,6 +13,7 @@ import type {
   ProbeArguments,
 } from '../machine/operations-command.ts';
 import type { InterfaceAnswer } from '../machine/remote-commands.ts';
+import type { EventKind } from '../trace/event-kinds.ts';
 import { decodeMessage, encodeMessage } from './codec.ts';
 import { answerLimits, MAX_ANSWER_BYTES } from './limits.ts';
 import {
@@ -41,6 +45,17 @@ interface Waiting {
 }
 
 type EventListener = (event: RemoteEvent) => void;
+
+/** Records as they come from a running machine. */
+export interface RemoteRecording {
+  readonly machine: MachineDescription;
+  /** What the records mean. */
+  readonly kinds: readonly EventKind[];
+  stop(): Promise<void>;
+}
+
+/** Whole records in slots of 32 bytes; `dropped`: batches lost so far because this client did not read fast enough. */
+export type RemoteRecords = (words: Int32Array, dropped: number) => void;
 
 const HANDSHAKE_MILLISECONDS = 10_000;
 
@@ -119,21 +134,56 @@ export class RemoteMachine {
     args: { readonly kinds: readonly string[]; readonly context?: string | number | undefined },
     listener: EventListener,
   ): Promise<number> {
-    this.subscribing++;
-    try {
-      const { subscription } = await this.serve<{ subscription: number }>('subscribe', args);
-      this.listeners.set(subscription, listener);
-      for (const event of this.early) if (event.subscription === subscription) listener(event);
-      return subscription;
-    } finally {
-      if (--this.subscribing === 0) this.early = [];
-    }
+    const request = () => this.serve<{ subscription: number }>('subscribe', args);
+    return (await this.listening(request, listener)).subscription;
   }
 
   async unsubscribe(subscription: number): Promise<SubscriptionCounts> {
     const { sent, dropped } = await this.serve<SubscriptionCounts>('unsubscribe', { subscription });
     this.listeners.delete(subscription);
     return { sent, dropped };
+  }
+
+  async findings(): Promise<FindingsAnswer> {
+    return await this.serve<FindingsAnswer>('findings');
+  }
+
+  async mappings(): Promise<MappingsAnswer> {
+    return await this.serve<MappingsAnswer>('mappings');
+  }
+
+  /** `classes`: `EventClass` bits; what others record comes along. The first batch names the sources. */
+  async record(classes: number, take: RemoteRecords): Promise<RemoteRecording> {
+    const listen: EventListener = ({ detail, dropped }) => take(wordsOf(detail.words as Uint8Array), dropped);
+    const { subscription, machine, kinds } = await this.listening(
+      () => this.serve<Omit<RemoteRecording, 'stop'> & { subscription: number }>('record', { classes }),
+      listen,
+    );
+    return {
+      machine,
+      kinds,
+      stop: async () => {
+        await this.unsubscribe(subscription);
+      },
+    };
+  }
+
+  /** Answers with the rule's id. */
+  async inject(rule: InjectionRule): Promise<number> {
+    return (await this.serve<{ injection: number }>('inject', rule)).injection;
+  }
+
+  /** Lets go what the rule holds. */
+  async releaseInjection(injection: number): Promise<void> {
+    await this.serve('releaseInjection', { injection });
+  }
+
+  async removeInjection(injection: number): Promise<void> {
+    await this.serve('removeInjection', { injection });
+  }
+
+  async injections(): Promise<readonly InjectionState[]> {
+    return (await this.serve<{ injections: InjectionState[] }>('injections')).injections;
   }
 
   /** Any request, unchecked; for those who know operations by name only. */
@@ -154,6 +204,21 @@ export class RemoteMachine {
 
   private async serve<T>(service: ServiceName, args?: object): Promise<Named<Answer> & T> {
     return (await this.request(service, args)) as Named<Answer> & T;
+  }
+
+  private async listening<T extends { readonly subscription: number }>(
+    request: () => Promise<T>,
+    listener: EventListener,
+  ): Promise<T> {
+    this.subscribing++;
+    try {
+      const answer = await request();
+      this.listeners.set(answer.subscription, listener);
+      for (const event of this.early) if (event.subscription === answer.subscription) listener(event);
+      return answer;
+    } finally {
+      if (--this.subscribing === 0) this.early = [];
+    }
   }
 
   private hear(bytes: Uint8Array): void {
@@ -178,6 +243,11 @@ export class RemoteMachine {
     if (listener) listener(event);
     else if (this.subscribing > 0) this.early.push(event);
   }
+}
+
+function wordsOf(bytes: Uint8Array): Int32Array {
+  // A copy: what came may lie at any address.
+  return new Int32Array(bytes.slice().buffer);
 }
 
 function open(url: string, { token, handshakeMilliseconds = HANDSHAKE_MILLISECONDS }: ConnectOptions): WebSocket {

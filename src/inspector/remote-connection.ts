@@ -1,11 +1,18 @@
 /** One client of the remote API: its requests under way, its subscriptions, and what waits to be read by it. */
 import type { WebSocket } from 'ws';
 import type { MachineEvent } from '../machine/operations-command.ts';
+import type { RecordTap } from '../machine/record-taps.ts';
 import { decodeMessage, encodeMessage } from './codec.ts';
 import { MAX_ANSWER_BYTES, type RemoteLimits, requestLimits } from './limits.ts';
-import { ErrorCode, RemoteError, type RemoteFailure, type RemoteRequest } from './protocol.ts';
+import type { MachinePort } from './machine-port.ts';
+import { ErrorCode, RECORDS_EVENT, RemoteError, type RemoteFailure, type RemoteRequest } from './protocol.ts';
 import { answerRequest, checkRequest, type Machines, requestId, type Subscriber } from './requests.ts';
-import { Subscription, type SubscriptionCounts, type SubscriptionRequest } from './subscriptions.ts';
+import {
+  type SubscribedEvent,
+  Subscription,
+  type SubscriptionCounts,
+  type SubscriptionRequest,
+} from './subscriptions.ts';
 
 /** Sums over all clients since the server started. */
 export interface RemoteCounters {
@@ -26,6 +33,7 @@ export interface ConnectionOptions {
 
 export class RemoteConnection implements Subscriber {
   private readonly subscriptions = new Map<number, Subscription>();
+  private readonly taps = new Map<number, RecordTap>();
   private nextSubscription = 1;
   private inFlight = 0;
   /** Messages that arrived after the socket was paused: what had been received already is still given out. */
@@ -43,6 +51,8 @@ export class RemoteConnection implements Subscriber {
       this.responded = true;
     });
     socket.once('close', () => {
+      for (const tap of this.taps.values()) tap.stop();
+      this.taps.clear();
       this.subscriptions.clear();
       this.postponed.length = 0;
     });
@@ -63,18 +73,33 @@ export class RemoteConnection implements Subscriber {
   unsubscribe(id: number): SubscriptionCounts | undefined {
     const counts = this.subscriptions.get(id)?.counts();
     this.subscriptions.delete(id);
+    this.taps.get(id)?.stop();
+    this.taps.delete(id);
     return counts;
+  }
+
+  record(machine: string, port: MachinePort, classes: number): number {
+    const id = this.subscribe({ machine, kinds: [RECORDS_EVENT] });
+    const subscription = this.subscriptions.get(id)!;
+    const source = 'records';
+    // What the ring lends is copied by the encoding.
+    const take = (words: Int32Array) => this.offer(subscription, { kind: RECORDS_EVENT, source, detail: { words } });
+    this.taps.set(id, port.record(classes, take));
+    return id;
   }
 
   hear(machine: string, event: MachineEvent): void {
     for (const subscription of this.subscriptions.values()) {
-      if (!subscription.wants(machine, event.kind)) continue;
-      if (this.options.socket.bufferedAmount > this.options.limits.eventBytesWaiting) {
-        subscription.dropped++;
-        this.options.counters.droppedEvents++;
-      } else {
-        this.tell(subscription, event);
-      }
+      if (subscription.wants(machine, event.kind)) this.offer(subscription, event);
+    }
+  }
+
+  private offer(subscription: Subscription, event: SubscribedEvent): void {
+    if (this.options.socket.bufferedAmount > this.options.limits.eventBytesWaiting) {
+      subscription.dropped++;
+      this.options.counters.droppedEvents++;
+    } else {
+      this.tell(subscription, event);
     }
   }
 
@@ -135,7 +160,7 @@ export class RemoteConnection implements Subscriber {
   }
 
   /** An event that cannot be sent must not hurt whoever caused it. */
-  private tell(subscription: Subscription, event: MachineEvent): void {
+  private tell(subscription: Subscription, event: SubscribedEvent): void {
     try {
       this.send(subscription.eventFor(event));
       this.options.counters.events++;

@@ -11,12 +11,14 @@ import {
   text,
   uint32,
 } from '../machine/argument-checks.ts';
+import { checkInjectionRule } from '../machine/injection/rules.ts';
 import {
   checkArguments,
   checkInterfaceArguments,
   checkProbeArguments,
   isOperationName,
 } from '../machine/operations-command.ts';
+import { EVENT_KINDS } from '../trace/event-kinds.ts';
 import { MAX_KIND_CHARACTERS, MAX_KINDS, MAX_MACHINE_CHARACTERS, MAX_QUOTED_CHARACTERS } from './limits.ts';
 import type { MachinePort } from './machine-port.ts';
 import {
@@ -37,6 +39,8 @@ export interface Subscriber {
   subscribe(request: SubscriptionRequest): number;
   /** undefined: no such subscription. */
   unsubscribe(id: number): SubscriptionCounts | undefined;
+  /** A subscription to records of these classes. Throws a `RemoteError` where there are too many. */
+  record(machine: string, port: MachinePort, classes: number): number;
 }
 
 export type Machines = ReadonlyMap<string, MachinePort>;
@@ -57,6 +61,8 @@ const subscription = record<{ kinds: string[]; context?: unknown }>({
   kinds: list(kind, MAX_KINDS),
   context: optional(context),
 });
+const recording = record<{ classes: number }>({ classes: uint32 });
+const injectionId = record<{ injection: number }>({ injection: uint32 });
 const subscriptionId = record<{ subscription: number }>({ subscription: uint32 });
 
 /** Throws a `RemoteError`. */
@@ -121,7 +127,46 @@ const services: Readonly<Record<ServiceName, Service>> = {
     if (!counts) throw new RemoteError(ErrorCode.badArguments, `there is no subscription ${id}`);
     return success(counts);
   },
+  async findings(request, machines) {
+    accept(checked(noArguments, request.args, 'args'));
+    return success(await ask(findMachine(request, machines).port.findings()));
+  },
+  async mappings(request, machines) {
+    accept(checked(noArguments, request.args, 'args'));
+    return success(await ask(findMachine(request, machines).port.mappings()));
+  },
+  async record(request, machines, subscriber) {
+    const { classes } = accept(checked(recording, request.args, 'args'));
+    const { name, port } = findMachine(request, machines);
+    const subscription = subscriber.record(name, port, classes);
+    return success({ subscription, machine: port.description, kinds: EVENT_KINDS });
+  },
+  async inject(request, machines) {
+    const rule = accept(checkInjectionRule(request.args));
+    return success({ injection: await ask(findMachine(request, machines).port.inject(rule)) });
+  },
+  async releaseInjection(request, machines) {
+    return await changeInjection(request, machines, 'releaseInjection');
+  },
+  async removeInjection(request, machines) {
+    return await changeInjection(request, machines, 'removeInjection');
+  },
+  async injections(request, machines) {
+    accept(checked(noArguments, request.args, 'args'));
+    return success({ injections: await ask(findMachine(request, machines).port.injections()) });
+  },
 };
+
+async function changeInjection(
+  request: RemoteRequest,
+  machines: Machines,
+  change: 'releaseInjection' | 'removeInjection',
+): Promise<Named<Answer>> {
+  const { injection } = accept(checked(injectionId, request.args, 'args'));
+  const found = await ask(findMachine(request, machines).port[change](injection));
+  if (!found) throw new RemoteError(ErrorCode.badArguments, `there is no injection ${injection}`);
+  return success({});
+}
 
 function isServiceName(name: string): name is ServiceName {
   return (serviceNames as readonly string[]).includes(name);

@@ -1,5 +1,4 @@
 /** Which events a client wants, and how many of them it lost. */
-import type { MachineEvent } from '../machine/operations-command.ts';
 import { DROPPED_EVENT, type RemoteEvent } from './protocol.ts';
 
 export interface SubscriptionRequest {
@@ -7,6 +6,13 @@ export interface SubscriptionRequest {
   /** Kinds of events; one that ends with `*` stands for all that begin so. */
   readonly kinds: readonly string[];
   readonly context?: unknown;
+}
+
+/** Trace events, calls of callbacks, records. */
+export interface SubscribedEvent {
+  readonly kind: string;
+  readonly source: string;
+  readonly detail: object;
 }
 
 export interface SubscriptionCounts {
@@ -36,7 +42,7 @@ export class Subscription {
     return this.exact.has(kind) || this.prefixes.some(prefix => kind.startsWith(prefix));
   }
 
-  eventFor({ kind, source, detail }: MachineEvent): RemoteEvent {
+  eventFor({ kind, source, detail }: SubscribedEvent): RemoteEvent {
     this.sent++;
     return this.message(kind, source, { ...detail });
   }

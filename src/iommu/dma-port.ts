@@ -4,6 +4,9 @@
  */
 import type { GuestMemory } from '../memory/guest-memory.ts';
 import { type DmaPort, DmaStatus } from '../pci/ports.ts';
+import { EventClass, Kind } from '../trace/event-kinds.ts';
+import { type Events, noEvents } from '../trace/events.ts';
+import type { Trace } from '../trace/trace.ts';
 import { isRunTranslator, PageByPage, type RunTranslator, Translation, type Translator } from './translator.ts';
 
 /** What the function's configuration space and its connection say about DMA now. */
@@ -19,6 +22,11 @@ export interface DmaPortOptions {
   readonly memory: GuestMemory;
   readonly requesterId: number;
   readonly gate: DmaGate;
+  /** Where transfers are told, with the endpoint's `name`. Default: nowhere. */
+  readonly trace?: Trace;
+  readonly name?: string;
+  /** What the transfers carry. Default: no PASID. */
+  readonly pasid?: number;
 }
 
 /** Numbers since construction. */
@@ -32,6 +40,9 @@ export class DmaCounters {
   readonly byStatus = new Float64Array(5);
 }
 
+const NO_PASID = -1;
+const WRITE_FLAG = 1 << 20;
+
 /** Of one call; fits an int32. */
 export const TRANSFER_BYTES_MAX = 0x7fffffff;
 
@@ -43,6 +54,11 @@ export class TranslatedDmaPort implements DmaPort {
   private readonly requesterId: number;
   private readonly gate: DmaGate;
   private readonly translation = new Translation();
+  private readonly events: Events;
+  private readonly source: number;
+  private readonly pasid: number;
+  /** Classes of which an event has just told the time, if they are wanted. */
+  private readonly timedBy: number;
 
   constructor(options: DmaPortOptions) {
     const { translator } = options;
@@ -50,6 +66,10 @@ export class TranslatedDmaPort implements DmaPort {
     this.memory = options.memory;
     this.requesterId = options.requesterId;
     this.gate = options.gate;
+    this.events = options.trace?.records ?? noEvents;
+    this.source = this.events.sourceId(options.name ?? 'dma');
+    this.pasid = options.pasid ?? NO_PASID;
+    this.timedBy = translator.emitsTranslations ? EventClass.translation : 0;
   }
 
   /** Throws a RangeError if `target` is not that large: an error of the device model, not of the guest. */
@@ -57,6 +77,8 @@ export class TranslatedDmaPort implements DmaPort {
     const status = this.transfer(false, high, low, target, at, length);
     this.counters.reads++;
     this.counters.byStatus[status]!++;
+    // 4 is `EventClass.dma`.
+    if (status !== 0 || (this.events.mask & 4) !== 0) this.tell(false, status, high, low, length);
     return status;
   }
 
@@ -65,7 +87,24 @@ export class TranslatedDmaPort implements DmaPort {
     const status = this.transfer(true, high, low, source, at, length);
     this.counters.writes++;
     this.counters.byStatus[status]!++;
+    // 4 is `EventClass.dma`.
+    if (status !== 0 || (this.events.mask & 4) !== 0) this.tell(true, status, high, low, length);
     return status;
+  }
+
+  private tell(writing: boolean, status: DmaStatus, high: number, low: number, length: number): void {
+    const { events, source, pasid } = this;
+    const { mask } = events;
+    const who = this.requesterId | (status << 16);
+    if (status !== DmaStatus.ok) {
+      if ((mask & EventClass.fault) === 0) return;
+      events.emit(Kind['dma.failed'], source, who | (writing ? WRITE_FLAG : 0), high, low, length, pasid);
+      return;
+    }
+    const kind = writing ? Kind['dma.write'] : Kind['dma.read'];
+    // A transfer of nothing was not translated.
+    if ((mask & this.timedBy) !== 0 && length !== 0) events.emitAlso(kind, source, who, high, low, length, pasid);
+    else events.emit(kind, source, who, high, low, length, pasid);
   }
 
   private transfer(

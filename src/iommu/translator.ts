@@ -18,6 +18,8 @@ export class Translation {
 }
 
 export interface Translator {
+  /** True: tells every translation in an event of its own, where that is wanted; what follows on has its time. */
+  readonly emitsTranslations?: boolean;
   /**
    * Translates the page that holds the IOVA for one access. On success fills `out` and returns true. On a fault the IOMMU has
    * recorded and reported it as its specification demands, and returns false.
@@ -53,6 +55,10 @@ export function bytesToPageEnd(shift: number, low: number, length: number): numb
 export class PageByPage implements RunTranslator {
   constructor(private readonly translator: Translator) {}
 
+  get emitsTranslations(): boolean {
+    return this.translator.emitsTranslations ?? false;
+  }
+
   translate(requesterId: number, high: number, low: number, access: number, out: Translation): boolean {
     return this.translator.translate(requesterId, high, low, access, out);
   }
@@ -73,4 +79,14 @@ export class PageByPage implements RunTranslator {
 
 export function isRunTranslator(translator: Translator): translator is RunTranslator {
   return 'translateRun' in translator;
+}
+
+/** A translator that can be made to refuse, so that what a driver does about faults can be tested. */
+export interface FaultInjectable {
+  /** Records and reports a fault of this access as if nothing were mapped at the IOVA. Called by jobs only, as `translate` is. */
+  refuse(requesterId: number, high: number, low: number, access: number): void;
+}
+
+export function isFaultInjectable(translator: object): translator is FaultInjectable {
+  return 'refuse' in translator;
 }

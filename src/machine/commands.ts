@@ -1,4 +1,7 @@
 /** What the control thread and a device thread say to each other. */
+import type { Finding } from '../trace/sanitizer/finding.ts';
+import type { SanitizePolicy } from '../trace/sanitizer/policy.ts';
+import type { DebugCommand, FindingsAnswer } from './debug-commands.ts';
 import type { MachineDescription } from './description.ts';
 import type { MachineEvent, RemoteCommand } from './operations-command.ts';
 
@@ -11,9 +14,16 @@ export interface DeviceThreadData {
   readonly wakeDescriptor: number;
   /** One Int32: trace events that the control thread has taken so far. */
   readonly taken: SharedArrayBuffer;
+  /** Records go there. */
+  readonly ring: SharedArrayBuffer;
+  /** Missing: nothing is looked for. */
+  readonly sanitize?: SanitizePolicy | undefined;
 }
 
-export type Command = { readonly name: 'statistics' } | { readonly name: 'stop' } | RemoteCommand;
+/** What `stop` is answered with. */
+export type LastWords = FindingsAnswer;
+
+export type Command = { readonly name: 'statistics' } | { readonly name: 'stop' } | DebugCommand | RemoteCommand;
 
 export interface CommandRequest {
   readonly id: number;
@@ -23,5 +33,11 @@ export interface CommandRequest {
 export type DeviceThreadMessage =
   | { readonly type: 'ready'; readonly sockets: Readonly<Record<string, string>> }
   | { readonly type: 'event'; readonly event: MachineEvent }
+  /** A new one; later occurrences are told to who asks. */
+  | { readonly type: 'finding'; readonly finding: Finding }
+  /** There are records in the ring, and nobody was looking. */
+  | { readonly type: 'records' }
+  /** The machine ends by itself, because of a finding that was to stop it. */
+  | { readonly type: 'stopped'; readonly lastWords: LastWords }
   | { readonly type: 'reply'; readonly id: number; readonly result: unknown }
   | { readonly type: 'refused'; readonly id: number; readonly reason: string };

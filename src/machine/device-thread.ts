@@ -4,43 +4,72 @@ import { EventLoop, PollEvents } from '../posix/event-loop.ts';
 import { drainEventFd } from '../posix/eventfd.ts';
 import { BoundedForwarder } from '../trace/bounded-forwarder.ts';
 import type { Command, CommandRequest, DeviceThreadData, DeviceThreadMessage } from './commands.ts';
+import { Debugging } from './debugging.ts';
 import { IOMMU_ID, Machine } from './machine.ts';
 import type { MachineEvent } from './operations-command.ts';
 import { RemoteCommands } from './remote-commands.ts';
 import type { MachineStatistics } from './statistics.ts';
 
-const POLL_FOREVER = -1;
 const NO_OPERATIONS = 'the machine has no dma-iommu: serve it with --iommu dma-iommu';
 
 function run(data: DeviceThreadData): void {
   const post = (message: DeviceThreadMessage) => parentPort!.postMessage(message);
-  const trace = new BoundedForwarder<MachineEvent>(data.taken, event => post({ type: 'event', event }));
+  const forwarder = new BoundedForwarder<MachineEvent>(data.taken, event => post({ type: 'event', event }));
+  let running = true;
+  const debugging = new Debugging({
+    forward: forwarder,
+    ring: data.ring,
+    description: data.description,
+    policy: data.sanitize,
+    wake: () => post({ type: 'records' }),
+    onFinding: finding => post({ type: 'finding', finding }),
+    onStop: () => {
+      running = false;
+      machine.halt();
+    },
+  });
+  const { tracer } = debugging;
   const loop = new EventLoop((error, where) => {
-    trace.note('internal.error', where, {
+    tracer.note('internal.error', where, {
       error: error instanceof Error ? (error.stack ?? error.message) : String(error),
     });
   });
-  const machine = new Machine({ description: data.description, directory: data.directory, loop, trace });
-  let running = true;
+  const machine = new Machine({
+    description: data.description,
+    directory: data.directory,
+    loop,
+    trace: tracer,
+    checks: debugging.checks,
+  });
 
   const { operations } = machine.iommu ?? {};
-  const remote = operations && new RemoteCommands(operations.unit, IOMMU_ID, event => trace.send(event), operations);
+  const remote =
+    operations && new RemoteCommands(operations.unit, IOMMU_ID, event => forwarder.send(event), operations);
 
   const statistics = (): MachineStatistics => ({
     ...machine.statistics(),
-    trace: { sent: trace.sent, dropped: trace.dropped },
+    trace: { sent: forwarder.sent, dropped: forwarder.dropped, ...tracer.counts() },
   });
   const answer = (command: Exclude<Command, { name: 'stop' }>): unknown => {
-    if (command.name === 'statistics') return statistics();
-    if (remote === undefined) throw new Error(NO_OPERATIONS);
-    return remote.answer(command);
+    switch (command.name) {
+      case 'statistics':
+        return statistics();
+      case 'operate':
+      case 'probe':
+      case 'interface':
+      case 'snapshot':
+        if (remote === undefined) throw new Error(NO_OPERATIONS);
+        return remote.answer(command);
+      default:
+        return debugging.answer(command, machine.injection);
+    }
   };
   const obey = ({ id, command }: CommandRequest) => {
     if (command.name === 'stop') {
       running = false;
       // Ends every wait for a client, so that a job under way does not hold up the end.
       machine.close();
-      post({ type: 'reply', id, result: undefined });
+      post({ type: 'reply', id, result: debugging.finish() });
       return;
     }
     // As a job: in the middle of another's wait for guest memory it would change what that one is reading.
@@ -60,8 +89,9 @@ function run(data: DeviceThreadData): void {
   });
 
   post({ type: 'ready', sockets: machine.sockets });
-  while (running) loop.runOnce(POLL_FOREVER);
+  while (running) loop.runOnce(debugging.beforeWaiting());
   machine.close();
+  if (debugging.stoppedBy !== undefined) post({ type: 'stopped', lastWords: debugging.finish() });
   loop.close();
   parentPort!.close();
 }

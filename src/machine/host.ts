@@ -3,10 +3,16 @@ import { EventEmitter } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { createEventFd, signalEventFd } from '../posix/eventfd.ts';
 import { closeDescriptor } from '../posix/socket.ts';
+import { allocateEventRing, EventRingReader } from '../trace/event-ring.ts';
+import type { Finding } from '../trace/sanitizer/finding.ts';
+import { parsePolicy, type SanitizePolicy } from '../trace/sanitizer/policy.ts';
 import type { TraceEvent } from '../trace/trace.ts';
-import type { Command, CommandRequest, DeviceThreadData, DeviceThreadMessage } from './commands.ts';
+import type { Command, CommandRequest, DeviceThreadData, DeviceThreadMessage, LastWords } from './commands.ts';
+import type { FindingsAnswer, MappingsAnswer } from './debug-commands.ts';
 import type { MachineDescription } from './description.ts';
+import type { InjectionRule, InjectionState } from './injection/rules.ts';
 import { type CallbackEvent, isCallback } from './operations-command.ts';
+import { type RecordTap, RecordTaps, type TakeRecords } from './record-taps.ts';
 import type { MachineStatistics } from './statistics.ts';
 
 interface Waiting {
@@ -18,6 +24,13 @@ interface MachineHostEvents {
   event: [TraceEvent];
   /** A call of what a remote operation registered. */
   callback: [CallbackEvent];
+  /** The first occurrence of a mistake. */
+  finding: [Finding];
+}
+
+export interface MachineHostOptions {
+  /** Which mistakes to look for. Default: what `parsePolicy('on')` says. */
+  readonly sanitize?: SanitizePolicy | undefined;
 }
 
 /** A machine that runs on a device thread of its own. Emits `event` for each event of it. */
@@ -31,27 +44,43 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
   private readonly taken = new SharedArrayBuffer(4);
   private readonly takenCount = new Int32Array(this.taken);
   private readonly waiting = new Map<number, Waiting>();
+  private readonly taps: RecordTaps;
   private nextId = 1;
+  /** The findings, when there is nobody left to ask. */
+  private lastWords: LastWords | undefined;
+  private stopped = false;
   /** Why nothing can be asked any more: the error that ended the device thread, or that it was stopped. */
   private gone: Error | undefined;
 
   /** Resolves when every socket is listening; rejects where one cannot be made. */
-  static async start(description: MachineDescription, directory: string): Promise<MachineHost> {
-    const host = new MachineHost(description, directory);
+  static async start(
+    description: MachineDescription,
+    directory: string,
+    options: MachineHostOptions = {},
+  ): Promise<MachineHost> {
+    const host = new MachineHost(description, directory, options);
     await host.ready;
     return host;
   }
 
   private readonly ready: Promise<void>;
 
-  private constructor(description: MachineDescription, directory: string) {
+  private constructor(
+    readonly description: MachineDescription,
+    directory: string,
+    { sanitize = parsePolicy('on') }: MachineHostOptions,
+  ) {
     super();
     this.wakeDescriptor = createEventFd();
+    const ring = allocateEventRing();
+    this.taps = new RecordTaps(new EventRingReader(ring), classes => this.want(classes));
     const workerData: DeviceThreadData = {
       description,
       directory,
       wakeDescriptor: this.wakeDescriptor,
       taken: this.taken,
+      ring,
+      sanitize,
     };
     this.worker = new Worker(new URL('./device-thread.js', import.meta.url), { workerData, name: 'viommu-device' });
     this.ready = new Promise((resolve, reject) => {
@@ -82,9 +111,54 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
     return (await this.ask({ name: 'statistics' })) as MachineStatistics;
   }
 
+  /** The machine ended because of a finding that was to stop it. */
+  get stoppedByFinding(): boolean {
+    return this.stopped;
+  }
+
+  /** What the sanitizer found so far; after the end, what it found in all. */
+  async findings(): Promise<FindingsAnswer> {
+    return this.lastWords ?? ((await this.ask({ name: 'findings' })) as FindingsAnswer);
+  }
+
+  /** What is mapped and attached, as the sanitizer knows it. */
+  async mappings(): Promise<MappingsAnswer> {
+    return (await this.ask({ name: 'mappings' })) as MappingsAnswer;
+  }
+
+  /** Records of these classes (`EventClass` bits) from now on, and of what else anybody wants. The first ones name the sources. */
+  record(classes: number, take: TakeRecords): RecordTap {
+    return this.taps.add(classes, take);
+  }
+
+  /** Makes something go wrong on purpose; answers with the rule's id. */
+  async inject(rule: InjectionRule): Promise<number> {
+    return (await this.ask({ name: 'inject', rule })) as number;
+  }
+
+  /** Lets go what the rule holds; false: there is no such rule. */
+  async releaseInjection(id: number): Promise<boolean> {
+    return (await this.ask({ name: 'releaseInjection', id })) as boolean;
+  }
+
+  async removeInjection(id: number): Promise<boolean> {
+    return (await this.ask({ name: 'removeInjection', id })) as boolean;
+  }
+
+  async injections(): Promise<readonly InjectionState[]> {
+    return (await this.ask({ name: 'injections' })) as InjectionState[];
+  }
+
   /** Closes every connection, removes the sockets and ends the device thread. */
   async stop(): Promise<void> {
-    if (this.gone === undefined) await this.ask({ name: 'stop' });
+    if (this.gone === undefined) {
+      try {
+        this.lastWords = (await this.ask({ name: 'stop' })) as LastWords;
+      } catch (error) {
+        // A finding stopped it before it heard of this.
+        if (this.lastWords === undefined) throw error;
+      }
+    }
     await this.ended;
   }
 
@@ -112,7 +186,25 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
     });
   }
 
+  private want(classes: number): void {
+    // After the end there is nobody who could write.
+    if (this.gone === undefined) this.ask({ name: 'classes', classes }).catch(() => {});
+  }
+
   private hear(message: Exclude<DeviceThreadMessage, { type: 'ready' }>): void {
+    if (message.type === 'finding') {
+      this.emit('finding', message.finding);
+      return;
+    }
+    if (message.type === 'records') {
+      this.taps.wake();
+      return;
+    }
+    if (message.type === 'stopped') {
+      this.lastWords = message.lastWords;
+      this.stopped = true;
+      return;
+    }
     if (message.type === 'event') {
       Atomics.add(this.takenCount, 0, 1);
       const { event } = message;
@@ -128,6 +220,7 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
 
   private leave(reason: Error): void {
     this.gone = reason;
+    this.taps.close();
     closeDescriptor(this.wakeDescriptor);
     for (const { reject } of this.waiting.values()) reject(reason);
     this.waiting.clear();

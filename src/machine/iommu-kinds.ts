@@ -17,6 +17,7 @@ import type { RegisterHandler } from '../pci/registers.ts';
 import type { Trace } from '../trace/trace.ts';
 import type { IommuKindName, MachineDescription } from './description.ts';
 import { functionMessages } from './function-messages.ts';
+import type { Injection } from './injection/injection.ts';
 import type { IommuStatistics } from './statistics.ts';
 
 /** What an IOMMU is built from: the function that carries its registers is there already. */
@@ -28,6 +29,9 @@ export interface IommuParts {
   readonly memory: RegionMemory;
   readonly jobs: JobQueue;
   readonly trace: Trace;
+  /** Compare caches with tables, and follow what is mapped. */
+  readonly checks: boolean;
+  readonly injection: Injection;
 }
 
 /** One running IOMMU. */
@@ -50,9 +54,11 @@ export interface IommuKind {
 
 const vtd: IommuKind = {
   definition: vtdFunctionDefinition,
-  start({ name, description, pci, memory, jobs, trace }) {
+  start({ name, description, pci, memory, jobs, trace, checks, injection }) {
     const options = { cachingMode: description.iommu.cachingMode };
-    const unit = new VtdUnit({ name, memory, messages: functionMessages(pci), jobs, trace, options });
+    const messages = injection.iommuMessages(functionMessages(pci));
+    const { dropCompletion } = injection;
+    const unit = new VtdUnit({ name, memory, messages, jobs, trace, options, checks, dropCompletion });
     hideAfterPlacement(pci);
     return {
       translator: unit,
@@ -65,21 +71,23 @@ const vtd: IommuKind = {
 
 const dmaIommu: IommuKind = {
   definition: dmaIommuFunctionDefinition,
-  start({ name, description, pci, memory, jobs, trace }) {
-    const { compat, checkStale } = description.iommu;
+  start({ name, description, pci, memory, jobs, trace, checks, injection }) {
+    const { compat } = description.iommu;
+    const checkStale = description.iommu.checkStale || checks;
     const directory = directoryOf(description);
     const unit = new DmaIommu({ name, memory, devices: directory, jobs, trace, compat, options: { checkStale } });
-    const translation = new TranslationSwitch(unit);
+    const translation = new TranslationSwitch(unit, { trace, name });
     const ports = new DmaIommuFunction({
       name,
       operations: unit,
       memory,
-      line: pci.line,
+      line: injection.iommuLine(pci.line),
       jobs,
       trace,
       directory,
       translation,
       compat,
+      checks,
     });
     return {
       translator: translation,

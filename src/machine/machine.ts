@@ -14,6 +14,7 @@ import { WindowPool } from '../posix/window-pool.ts';
 import type { Trace } from '../trace/trace.ts';
 import { VfioUserServer } from '../vfio-user/server.ts';
 import { type EndpointDescription, formatRequesterId, type MachineDescription } from './description.ts';
+import { Injection } from './injection/injection.ts';
 import { iommuKinds, noIommu, type RunningIommu } from './iommu-kinds.ts';
 import type { FunctionStatistics, MachineStatistics } from './statistics.ts';
 
@@ -37,6 +38,8 @@ export interface MachineOptions {
   readonly directory: string;
   readonly loop: EventLoop;
   readonly trace: Trace;
+  /** Whether the IOMMU compares its caches with the tables, and follows what is mapped. Default: true. */
+  readonly checks?: boolean;
   /** Give every machine of a process the same one. */
   readonly pool?: WindowPool;
 }
@@ -47,15 +50,23 @@ export class Machine {
   /** Undefined where the description asks for none. */
   readonly iommu: RunningIommu | undefined;
   readonly functions: ReadonlyMap<string, ServedFunction>;
+  /** What goes wrong on purpose. */
+  readonly injection: Injection;
   private readonly pool: WindowPool;
   private readonly served = new Map<string, ServedFunction>();
 
   constructor(private readonly options: MachineOptions) {
+    const { loop, trace, description } = options;
     this.pool = options.pool ?? new WindowPool();
+    this.injection = new Injection({
+      iommu: description.iommu.kind,
+      trace,
+      after: (milliseconds, job) => loop.after(milliseconds, job),
+    });
     this.functions = this.served;
     try {
       this.iommu = this.serveIommu();
-      for (const endpoint of options.description.endpoints) this.serveEndpoint(endpoint, this.iommu ?? noIommu);
+      for (const endpoint of description.endpoints) this.serveEndpoint(endpoint, this.iommu ?? noIommu);
     } catch (error) {
       this.close();
       throw error;
@@ -76,6 +87,14 @@ export class Machine {
     return { ...(this.iommu ? { iommu: structuredClone(this.iommu.statistics()) } : {}), functions };
   }
 
+  /** No DMA goes on, not even the one under way: it ends as by a reset. */
+  halt(): void {
+    for (const { pci } of this.served.values()) {
+      pci.generation++;
+      pci.busMaster = false;
+    }
+  }
+
   /** Ends every connection and removes the sockets. */
   close(): void {
     for (const { server, memory } of this.served.values()) {
@@ -86,12 +105,14 @@ export class Machine {
   }
 
   private serveIommu(): RunningIommu | undefined {
-    const { loop, trace, description } = this.options;
+    const { loop, trace, description, checks = true } = this.options;
     if (description.iommu.kind === 'none') return undefined;
     const kind = iommuKinds[description.iommu.kind];
     const memory = this.memoryFor(IOMMU_ID);
     const pci = this.functionFor(IOMMU_ID, kind.definition, memory);
-    const iommu = kind.start({ name: IOMMU_ID, description, pci, memory, jobs: loop, trace });
+    const { injection } = this;
+    const jobs = injection.iommuJobs(loop);
+    const iommu = kind.start({ name: IOMMU_ID, description, pci, memory, jobs, trace, checks, injection });
     for (const [bar, handler] of iommu.bars) pci.setHandler(bar, handler);
     const reset = () => {
       iommu.reset();
@@ -111,14 +132,17 @@ export class Machine {
     const memory = this.memoryFor(name);
     const pci = this.functionFor(name, kind.define(description.options), memory);
     const { requesterId } = description;
-    const portTo = (translator: Translator) => new TranslatedDmaPort({ translator, memory, requesterId, gate: pci });
+    const { injection } = this;
+    const portTo = (inner: Translator, pasid?: number) => {
+      const translator = injection.translator(name, inner);
+      const tagged = pasid === undefined ? {} : { pasid };
+      return new TranslatedDmaPort({ translator, memory, requesterId, gate: pci, trace, name, ...tagged });
+    };
     const port = portTo(iommu.translator);
     const dmaWithPasid = (pasid: number) =>
-      iommu.withPasid ? portTo(iommu.withPasid(pasid)) : new NoPasidDmaPort(trace, name, pasid);
-    const endpoint: Endpoint = kind.create(
-      { name, dma: port, dmaWithPasid, line: pci.line, clock: monotonic, jobs: loop, trace },
-      description.options,
-    );
+      iommu.withPasid ? portTo(iommu.withPasid(pasid), pasid) : new NoPasidDmaPort(trace, name, pasid);
+    const ports = { name, dma: port, dmaWithPasid, line: pci.line, clock: monotonic, jobs: loop, trace };
+    const endpoint: Endpoint = kind.create(injection.endpoint(ports), description.options);
     for (const [bar, handler] of endpoint.bars) pci.setHandler(bar, handler);
     chain(pci, 'onReset', () => endpoint.reset());
     chain(pci, 'onDisconnected', () => endpoint.reset());
@@ -134,7 +158,7 @@ export class Machine {
   }
 
   private functionFor(name: string, definition: FunctionDefinition, memory: RegionMemory): PciFunction {
-    const pci = new PciFunction({ name, definition, dma: memory, trace: this.options.trace });
+    const pci = new PciFunction({ name, definition, dma: memory, trace: this.options.trace, clock: monotonic });
     chain(pci, 'onConnected', () => {
       memory.remote = pci.client;
     });

@@ -6,6 +6,8 @@ import { SystemError } from '../posix/errors.ts';
 import { fileSize, isRegularFile, isSeekable, readAt, sealAgainstShrink, writeAt } from '../posix/memfd.ts';
 import { closeDescriptor } from '../posix/socket.ts';
 import type { WindowPool } from '../posix/window-pool.ts';
+import { EventClass, Kind } from '../trace/event-kinds.ts';
+import { type Events, noEvents } from '../trace/events.ts';
 import type { Trace } from '../trace/trace.ts';
 import type { DmaRegion, DmaRegions } from '../vfio-user/device-model.ts';
 import { FRAME_BYTES, FRAME_SHIFT, MemoryStatus } from './guest-memory.ts';
@@ -63,6 +65,8 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
 
   readonly #name: string;
   readonly #trace: Trace;
+  readonly #events: Events;
+  readonly #source: number;
   readonly #maxRegions: number;
   readonly #table = new RegionTable();
   readonly #windowMap: WindowMap;
@@ -76,6 +80,8 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
     super();
     this.#name = options.name;
     this.#trace = options.trace;
+    this.#events = options.trace.records ?? noEvents;
+    this.#source = this.#events.sourceId(options.name);
     this.#maxRegions = options.maxRegions ?? REGION_LIMIT;
     this.#windowMap = new WindowMap(options.pool, this.windows);
   }
@@ -119,6 +125,7 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
       this.#table.add(region);
       this.flags.fill(region.firstFrame, region.frames, region.flags);
       this.generation++;
+      this.#tell(Kind['memory.added'], region);
       return 0;
     } finally {
       // A mapping keeps its file.
@@ -141,12 +148,16 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
     this.generation++;
     this.#drop(region);
     if ((region.flags & PageFlag.mapped) !== 0) this.#windowMap.clear(region.firstFrame, region.frames);
+    this.#tell(Kind['memory.removed'], region);
     return 0;
   }
 
   /** Every region goes, and every window back to the pool: whoever kept one now sees somebody else's memory in it. */
   unmapAll(): void {
-    for (const region of this.#table.all()) this.#drop(region);
+    for (const region of this.#table.all()) {
+      this.#drop(region);
+      this.#tell(Kind['memory.removed'], region);
+    }
     this.#table.clear();
     this.flags.clear();
     this.generation++;
@@ -295,6 +306,14 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
       this.#trace.note('memory.failed', this.#name, { region: address, access: writing ? 'write' : 'read', why });
     }
     return MemoryStatus.failed;
+  }
+
+  #tell(kind: number, region: Region): void {
+    if ((this.#events.mask & EventClass.connection) === 0) return;
+    const { firstFrame, frames, writable, flags } = region;
+    const how = (writable ? 1 : 0) | ((flags & PageFlag.mapped) !== 0 ? 2 : 0);
+    // A frame number is the address shifted: 20 of its bits are in the lower word.
+    this.#events.emit(kind, this.#source, how, firstFrame >>> 20, firstFrame << 12, frames >>> 20, frames << 12);
   }
 
   #refuse(kind: string, problem: { errno: number; why: string }, address: bigint, size: bigint): number {

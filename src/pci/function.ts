@@ -1,3 +1,5 @@
+import { EventClass, Kind, ResetWhat } from '../trace/event-kinds.ts';
+import { type Events, noEvents } from '../trace/events.ts';
 import type { Trace } from '../trace/trace.ts';
 import {
   type ClientPort,
@@ -7,12 +9,13 @@ import {
   type InterruptDescription,
   type RegionDescription,
 } from '../vfio-user/device-model.ts';
+import { ACCESS_CLASSES, AccessEvents } from './access-events.ts';
 import { BAR_COUNT, CapabilityId, CommandBit, Express, PowerManagement } from './config-layout.ts';
 import { ConfigSpace } from './config-space.ts';
 import type { FunctionDefinition } from './definition.ts';
 import { describeInterrupts, FunctionInterrupts } from './interrupts.ts';
 import { MsixBar, MsixTable } from './msix.ts';
-import type { InterruptLine } from './ports.ts';
+import type { Clock, InterruptLine } from './ports.ts';
 import { RegionAccess } from './region-access.ts';
 import type { RegisterHandler } from './registers.ts';
 
@@ -27,7 +30,11 @@ export interface PciFunctionOptions {
   readonly definition: FunctionDefinition;
   readonly dma: DmaRegions;
   readonly trace: Trace;
+  /** For how long a guest polls; the process's own by default. */
+  readonly clock?: Clock;
 }
+
+const monotonic: Clock = { now: () => performance.now() * 1e6 };
 
 /**
  * One PCI function as its vfio-user client sees it: configuration space, BARs whose accesses go to register handlers, and
@@ -65,6 +72,9 @@ export class PciFunction implements DeviceModel {
   onBarPlaced: ((bar: number, address: bigint) => void) | undefined;
 
   private readonly trace: Trace;
+  private readonly events: Events;
+  private readonly source: number;
+  private readonly accesses: AccessEvents;
   private readonly messages: FunctionInterrupts;
   private readonly msixBars: (MsixBar | undefined)[];
   private readonly handlers = new Array<RegisterHandler | undefined>(BAR_COUNT).fill(undefined);
@@ -77,11 +87,14 @@ export class PciFunction implements DeviceModel {
   private readonly lastBarHigh = new Int32Array(BAR_COUNT);
 
   /** Throws an Error on a definition that cannot be laid out. */
-  constructor({ name, definition, dma, trace }: PciFunctionOptions) {
+  constructor({ name, definition, dma, trace, clock = monotonic }: PciFunctionOptions) {
     this.name = name;
     this.definition = definition;
     this.dma = dma;
     this.trace = trace;
+    this.events = trace.records ?? noEvents;
+    this.source = this.events.sourceId(name);
+    this.accesses = new AccessEvents(this.events, this.source, clock);
     this.config = new ConfigSpace(definition);
     this.regions = describeRegions(definition, this.config.bytes.length);
     this.interrupts = describeInterrupts(definition);
@@ -118,19 +131,23 @@ export class PciFunction implements DeviceModel {
     if (region === RegionIndex.config) {
       if (this.hidden) target.fill(ALL_ONES, at, at + length);
       else this.config.read(offset, target, at, length);
+      if ((this.events.mask & ACCESS_CLASSES) !== 0) this.accesses.readOther(region, offset, target, at, length);
       return Errno.ok;
     }
     if (!this.hasBar(region)) return Errno.EINVAL;
     this.access.read(this.handlers[region], offset, target, at, length);
+    if ((this.events.mask & ACCESS_CLASSES) !== 0) this.accesses.readBar(region, offset, target, at, length);
     return Errno.ok;
   }
 
   write(region: number, offset: number, source: Uint8Array, at: number, length: number): number {
-    if (region === RegionIndex.config) {
+    const isConfig = region === RegionIndex.config;
+    if (!isConfig && !this.hasBar(region)) return Errno.EINVAL;
+    if ((this.events.mask & ACCESS_CLASSES) !== 0) this.accesses.write(region, offset, source, at, length);
+    if (isConfig) {
       if (!this.hidden) this.writeConfig(offset, source, at, length);
       return Errno.ok;
     }
-    if (!this.hasBar(region)) return Errno.EINVAL;
     this.access.write(this.handlers[region], offset, source, at, length);
     return Errno.ok;
   }
@@ -144,6 +161,7 @@ export class PciFunction implements DeviceModel {
   }
 
   reset(): void {
+    this.tellReset(ResetWhat.client);
     this.powerOn();
     this.onReset?.();
   }
@@ -156,6 +174,7 @@ export class PciFunction implements DeviceModel {
   }
 
   disconnected(): void {
+    this.tellReset(ResetWhat.disconnected);
     this.client = undefined;
     this.messages.attach(undefined);
     this.powerOn();
@@ -165,6 +184,7 @@ export class PciFunction implements DeviceModel {
   private powerOn(): void {
     this.generation++;
     this.hidden = false;
+    this.accesses.spin.reset();
     this.messages.reset();
     this.config.reset();
     this.remember();
@@ -173,11 +193,19 @@ export class PciFunction implements DeviceModel {
   /** PCIe 6.6.2. The client's own state (eventfds, its copy of the BARs) is not the function's to reset. */
   private resetFunction(): void {
     this.trace.note('function.levelReset', this.name, {});
+    this.tellReset(ResetWhat.functionLevel);
     this.generation++;
+    this.accesses.spin.reset();
     this.messages.reset();
     this.config.resetFunction();
     this.remember();
     this.onReset?.();
+  }
+
+  /** Before anything changes, so that what the reset causes comes after it. */
+  private tellReset(what: number): void {
+    if ((this.events.mask & EventClass.connection) === 0) return;
+    this.events.emit(Kind.reset, this.source, what, 0, 0, 0, 0);
   }
 
   private hasBar(region: number): boolean {

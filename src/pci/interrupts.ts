@@ -1,3 +1,5 @@
+import { EventClass, InterruptAction, InterruptWay, Kind } from '../trace/event-kinds.ts';
+import { type Events, noEvents } from '../trace/events.ts';
 import type { Trace } from '../trace/trace.ts';
 import type { ClientPort, InterruptDescription } from '../vfio-user/device-model.ts';
 import { msiMaskOffset, msiPendingOffset } from './capabilities.ts';
@@ -37,6 +39,9 @@ export function describeInterrupts(definition: FunctionDefinition): InterruptDes
  * or an eventfd that the client set: the two reach the server one after the other, and a client may use eventfds alone.
  *
  * A message that cannot be sent (vector masked, no eventfd yet, bus mastering off, not in D0) stays pending and is sent once.
+ *
+ * As events: `raised` each time the client is signalled; `pending` when that has to wait; `lowered` when INTx is deasserted; `lost`
+ * when nothing will come of it any more.
  */
 export class FunctionInterrupts implements InterruptLine {
   private client: ClientPort | undefined;
@@ -46,6 +51,10 @@ export class FunctionInterrupts implements InterruptLine {
   private msiArmed = false;
   private msixArmed = false;
   private msiPending = 0;
+  /** What software last allocated, as a power of two. */
+  private lastAllocated = 0;
+  private readonly events: Events;
+  private readonly source: number;
   private readonly msiControl: number;
   private readonly msixControl: number;
   private readonly msiMask: number;
@@ -67,6 +76,8 @@ export class FunctionInterrupts implements InterruptLine {
     this.msixControl = table ? config.capability(CapabilityId.msix) + Msix.control : 0;
     this.msiMask = msi?.maskable ? msiAt + msiMaskOffset(msi) : 0;
     this.msiPendingAt = msi?.maskable ? msiAt + msiPendingOffset(msi) : 0;
+    this.events = trace.records ?? noEvents;
+    this.source = this.events.sourceId(name);
     if (table) table.onUnmask = vector => this.deliverMsix(vector);
   }
 
@@ -80,6 +91,7 @@ export class FunctionInterrupts implements InterruptLine {
     if (!this.asserted) return;
     this.asserted = false;
     this.config.setBits(Header.status, StatusBit.interrupt, 0);
+    this.tell(InterruptWay.intx, InterruptAction.lowered, 0);
   }
 
   /** The client came (or went, with undefined): nothing is armed yet, INTx is not masked. */
@@ -112,8 +124,9 @@ export class FunctionInterrupts implements InterruptLine {
   evaluate(): void {
     const msix = this.usesMsix();
     const msi = !msix && this.usesMsi();
-    if (!msix) this.table?.pending.fill(0);
-    if (!msi && this.msiPending !== 0) this.setMsiPending(0);
+    if (!msix) this.dropPendingMsix();
+    if (!msi && this.msiPending !== 0) this.dropPendingMsi();
+    this.checkAllocation();
     if (msix) this.sendPendingMsix();
     else if (msi) this.sendPendingMsi();
     else this.signalLine();
@@ -126,6 +139,7 @@ export class FunctionInterrupts implements InterruptLine {
   reset(): void {
     this.lower();
     this.msiPending = 0;
+    this.lastAllocated = 0;
     this.table?.reset();
   }
 
@@ -149,34 +163,42 @@ export class FunctionInterrupts implements InterruptLine {
   private assert(): void {
     if (this.pin === 0) {
       this.trace.note('interrupt.lost', this.name, { why: 'no message interrupts enabled, and no interrupt pin' });
+      this.tell(InterruptWay.intx, InterruptAction.lost, 0);
       return;
     }
-    if (!this.asserted) {
+    const fresh = !this.asserted;
+    if (fresh) {
       this.asserted = true;
       this.config.setBits(Header.status, StatusBit.interrupt, StatusBit.interrupt);
     }
-    this.signalLine();
+    if (!this.signalLine() && fresh) this.tell(InterruptWay.intx, InterruptAction.pending, 0);
   }
 
-  private signalLine(): void {
-    if (!this.asserted || this.automasked || !this.client) return;
-    if ((this.config.command & CommandBit.interruptDisable) !== 0 || this.isAsleep()) return;
-    if (this.client.trigger(InterruptIndex.intx, 0)) this.automasked = true;
+  /** True where the client was signalled. */
+  private signalLine(): boolean {
+    if (!this.asserted || this.automasked || !this.client) return false;
+    if ((this.config.command & CommandBit.interruptDisable) !== 0 || this.isAsleep()) return false;
+    this.automasked = this.client.trigger(InterruptIndex.intx, 0);
+    if (this.automasked) this.tell(InterruptWay.intx, InterruptAction.raised, 0);
+    return this.automasked;
   }
 
   private raiseMsix(vector: number): void {
     const table = this.table!;
-    if (!this.checkVector(vector, table.vectors)) return;
+    if (!this.checkVector(InterruptWay.msix, vector, table.vectors)) return;
     table.setPending(vector, true);
     this.noteBusMaster(vector);
     this.deliverMsix(vector);
+    if (table.isPending(vector)) this.tell(InterruptWay.msix, InterruptAction.pending, vector);
   }
 
   private deliverMsix(vector: number): void {
     const table = this.table!;
     if (!table.isPending(vector) || table.isMasked(vector) || !this.maySend()) return;
     if ((this.config.get16(this.msixControl) & Msix.functionMask) !== 0) return;
-    if (this.client?.trigger(InterruptIndex.msix, vector)) table.setPending(vector, false);
+    if (!this.client?.trigger(InterruptIndex.msix, vector)) return;
+    table.setPending(vector, false);
+    this.tell(InterruptWay.msix, InterruptAction.raised, vector);
   }
 
   private sendPendingMsix(): void {
@@ -187,12 +209,32 @@ export class FunctionInterrupts implements InterruptLine {
     }
   }
 
+  /** What waited for MSI-X to be switched on again, and now is not waited for any more. */
+  private dropPendingMsix(): void {
+    const { table } = this;
+    if (!table) return;
+    for (let index = 0; index < table.pending.length; index++) {
+      for (let bits = table.pending[index]!; bits !== 0; bits &= bits - 1) {
+        this.tell(InterruptWay.msix, InterruptAction.lost, index * 32 + 31 - Math.clz32(bits & -bits));
+      }
+      table.pending[index] = 0;
+    }
+  }
+
+  private dropPendingMsi(): void {
+    for (let vector = 0; vector < this.msiVectors; vector++) {
+      if ((this.msiPending & (1 << vector)) !== 0) this.tell(InterruptWay.msi, InterruptAction.lost, vector);
+    }
+    this.setMsiPending(0);
+  }
+
   private raiseMsi(raised: number): void {
-    if (!this.checkVector(raised, this.msiVectors)) return;
+    if (!this.checkVector(InterruptWay.msi, raised, this.msiVectors)) return;
     const vector = this.allocatedVector(raised);
     this.setMsiPending(this.msiPending | (1 << vector));
     this.noteBusMaster(vector);
     this.sendPendingMsi();
+    if ((this.msiPending & (1 << vector)) !== 0) this.tell(InterruptWay.msi, InterruptAction.pending, vector);
   }
 
   /** With fewer vectors allocated than asked for, the function shares what it got (PCI 6.8.3.2). */
@@ -202,13 +244,25 @@ export class FunctionInterrupts implements InterruptLine {
     return vector & ((1 << ((control >>> Msi.allocatedShift) & 0b111)) - 1);
   }
 
+  /** Software may allocate as many vectors as the function asks for, and no more (PCI 6.8.1.3). */
+  private checkAllocation(): void {
+    if (this.msiControl === 0) return;
+    const allocated = 1 << ((this.config.get16(this.msiControl) >>> Msi.allocatedShift) & 0b111);
+    if (allocated === this.lastAllocated) return;
+    this.lastAllocated = allocated;
+    if (allocated <= this.msiVectors) return;
+    this.trace.note('interrupt.vector', this.name, { allocated, vectors: this.msiVectors });
+  }
+
   private sendPendingMsi(): void {
     if (this.msiPending === 0 || !this.client || !this.maySend()) return;
     const ready = this.msiPending & ~(this.msiMask === 0 ? 0 : this.config.get32(this.msiMask));
     let sent = 0;
     for (let vector = 0; vector < this.msiVectors; vector++) {
       const bit = 1 << vector;
-      if ((ready & bit) !== 0 && this.client.trigger(InterruptIndex.msi, vector)) sent |= bit;
+      if ((ready & bit) === 0 || !this.client.trigger(InterruptIndex.msi, vector)) continue;
+      sent |= bit;
+      this.tell(InterruptWay.msi, InterruptAction.raised, vector);
     }
     if (sent !== 0) this.setMsiPending(this.msiPending & ~sent);
   }
@@ -218,10 +272,16 @@ export class FunctionInterrupts implements InterruptLine {
     if (this.msiPendingAt !== 0) this.config.set32(this.msiPendingAt, bits);
   }
 
-  private checkVector(vector: number, vectors: number): boolean {
+  private checkVector(way: number, vector: number, vectors: number): boolean {
     if (vector >= 0 && vector < vectors) return true;
     this.trace.note('interrupt.vector', this.name, { vector, vectors });
+    this.tell(way, InterruptAction.lost, vector);
     return false;
+  }
+
+  private tell(way: number, action: number, vector: number): void {
+    if ((this.events.mask & EventClass.interrupt) === 0) return;
+    this.events.emit(Kind.interrupt, this.source, way | (action << 4), vector, 0, 0, 0);
   }
 
   /** A message is a memory write of the function: it needs bus mastering (PCIe 7.5.1.1.3) and power (PM 5.4.1). */

@@ -6,6 +6,7 @@
  * serves callbacks but leaves other jobs where they are, so jobs never overlap.
  */
 import { Epoll, EVENTS_PER_WAIT } from './epoll.ts';
+import { Timers } from './timers.ts';
 
 /** poll(2) and epoll(7) number them alike. Error, hangup and invalid are reported whatever the interest. */
 export const PollEvents = { in: 1, out: 4, error: 8, hangup: 16, invalid: 32 } as const;
@@ -45,6 +46,7 @@ export class EventLoop {
   private jobs: (() => void)[] = [];
   /** The other half of a double buffer: the jobs of this round. */
   private running: (() => void)[] = [];
+  private readonly timers = new Timers();
   private jobRuns = false;
   private depth = 0;
   private dispatches = 0;
@@ -81,15 +83,27 @@ export class EventLoop {
   }
 
   /**
+   * Queues `job` in the first round that begins after `milliseconds` (0 or more). Returns what calls it off; that may be called at
+   * any time.
+   */
+  after(milliseconds: number, job: () => void): () => void {
+    if (this.closed) return () => {};
+    const timer = this.timers.add(performance.now() + milliseconds, job);
+    return () => this.timers.remove(timer);
+  }
+
+  /**
    * One round; waits up to `timeoutMs` (negative: for ever) where nothing is ready and no job is queued. Within a job or a
    * callback it leaves jobs alone. Jobs that jobs queue are for the next round, so that callbacks are never starved.
    */
   runOnce(timeoutMs: number): void {
     if (this.closed) throw new Error('the event loop is closed');
     const outermost = !this.jobRuns && this.depth === 0;
+    if (this.timers.size > 0) timeoutMs = this.untilTimer(timeoutMs);
     const ready = this.poll((outermost && this.jobs.length > 0) || this.invalid.length > 0 ? 0 : timeoutMs);
     if (ready > 0) this.dispatch(ready);
     if (this.invalid.length > 0) this.tellInvalid();
+    if (this.timers.size > 0) this.expire();
     if (outermost && this.jobs.length > 0) this.runJobs();
   }
 
@@ -121,6 +135,7 @@ export class EventLoop {
     this.invalid = [];
     this.watches = 0;
     this.jobs = [];
+    this.timers.clear();
     this.dispatches++;
     this.epoll.close();
   }
@@ -208,6 +223,17 @@ export class EventLoop {
       const { fd, interest, tag } = registration;
       if (!this.epoll.add(fd, interest, tag)) this.invalidate(registration);
     }
+  }
+
+  /** How long a wait may be. */
+  private untilTimer(timeoutMs: number): number {
+    const remaining = Math.ceil(this.timers.remaining(performance.now()));
+    return timeoutMs < 0 ? remaining : Math.min(timeoutMs, remaining);
+  }
+
+  private expire(): void {
+    const now = performance.now();
+    for (let timer = this.timers.take(now); timer; timer = this.timers.take(now)) this.push(timer.job);
   }
 
   private poll(timeoutMs: number): number {

@@ -1,6 +1,7 @@
 /** A real unit as the remote API sees one on a device thread: every command and answer is cloned on its way. */
 import { EventEmitter } from 'node:events';
 import type { MachinePort } from '../../src/inspector/machine-port.ts';
+import { describeMachine } from '../../src/machine/description.ts';
 import type { MachineEvent, RemoteCommand } from '../../src/machine/operations-command.ts';
 import { RemoteCommands } from '../../src/machine/remote-commands.ts';
 import type { Rig } from '../iommu/dma-iommu/support.ts';
@@ -18,6 +19,14 @@ export class RigPort implements MachinePort {
   probe: MachinePort['probe'] = args => this.ask({ name: 'probe', args });
   getInterface: MachinePort['getInterface'] = args => this.ask({ name: 'interface', args });
   snapshot: MachinePort['snapshot'] = () => this.ask({ name: 'snapshot' });
+  readonly description = describeMachine('dma-iommu', []);
+  findings: MachinePort['findings'] = async () => ({ findings: [], lost: 0 });
+  mappings: MachinePort['mappings'] = async () => ({ mappings: [], attachments: [] });
+  record: MachinePort['record'] = () => ({ stop() {} });
+  inject: MachinePort['inject'] = () => Promise.reject(new Error('the rig has nothing to inject into'));
+  releaseInjection: MachinePort['releaseInjection'] = async () => false;
+  removeInjection: MachinePort['removeInjection'] = async () => false;
+  injections: MachinePort['injections'] = async () => [];
   statistics: MachinePort['statistics'] = async () => structuredClone(this.rig.unit.statistics);
 
   private async ask<T>(command: RemoteCommand): Promise<T> {

@@ -447,6 +447,66 @@ describe('EventLoop, jobs', () => {
   });
 });
 
+describe('EventLoop.after', () => {
+  it('runs the job when the time is over, and not before', () => {
+    const start = performance.now();
+    let ran = 0;
+    loop.after(20, () => {
+      ran = performance.now();
+    });
+    expect(loop.waitUntil(() => ran !== 0, -1)).toBe(true);
+    expect(ran - start).toBeGreaterThanOrEqual(20);
+  });
+
+  it('shortens a wait, and needs no watch', () => {
+    loop.after(0, logging('at once'));
+    loop.runOnce(-1);
+    expect(log).toEqual(['at once']);
+  });
+
+  it('leaves a shorter wait as it is', () => {
+    loop.after(100_000, logging('never'));
+    loop.runOnce(0);
+    loop.runOnce(1);
+    expect(log).toEqual([]);
+  });
+
+  it('keeps the order of time, behind jobs that are queued already', () => {
+    loop.after(2, logging('second'));
+    loop.after(1, logging('first'));
+    loop.push(logging('queued'));
+    expect(loop.waitUntil(() => log.length === 3, -1)).toBe(true);
+    expect(log).toEqual(['queued', 'first', 'second']);
+  });
+
+  it('runs nothing that was called off', () => {
+    const callOff = loop.after(0, logging('called off'));
+    loop.after(0, logging('kept'));
+    callOff();
+    callOff();
+    loop.runOnce(-1);
+    expect(log).toEqual(['kept']);
+  });
+
+  it('waits with its job while another job waits', () => {
+    let seen = false;
+    loop.push(() => {
+      loop.after(0, logging('timer'));
+      loop.runOnce(1);
+      seen = log.length === 0;
+    });
+    expect(loop.waitUntil(() => log.length === 1, -1)).toBe(true);
+    expect(seen).toBe(true);
+  });
+
+  it('is dropped when the loop is closed', () => {
+    loop.after(0, logging('late'));
+    loop.close();
+    loop.after(0, logging('later'))();
+    expect(log).toEqual([]);
+  });
+});
+
 describe('EventLoop.waitUntil', () => {
   it('asks first, and polls only if need be', () => {
     const fd = watched('callback');

@@ -1,6 +1,7 @@
 /** What a domain's type and configuration make of a logical address. */
 import { Access, type Translation } from '../translator.ts';
 import { BLOCKED_FAULT } from './choices.ts';
+import type { TableView } from './known-mappings.ts';
 import { FaultType } from './types.ts';
 
 /** What `AddressSpace.translate` returns on success; any other number is a `FaultType`. */
@@ -24,6 +25,10 @@ export interface AddressSpace {
   probe(high: number, low: number, access: number, out: Translation): SpaceProbe;
   /** Drops what is cached of the address's page; where there is nothing cached, there is no such method. */
   invalidate?(high: number, low: number, leafOnly: boolean): void;
+  /** Where the tables are software's: what they say now. */
+  readonly view?: TableView;
+  /** Pages of 4 KiB that `invalidate` drops at least. Default 1. */
+  readonly granulePages?: number;
 }
 
 /** Bits of an address's upper word that a frame number has no room for. */

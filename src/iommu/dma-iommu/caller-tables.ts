@@ -4,6 +4,7 @@ import { WalkStatus } from '../../page-tables/walker.ts';
 import type { Translation } from '../translator.ts';
 import { type AddressSpace, identitySpace, type SpaceProbe, TRANSLATED } from './address-space.ts';
 import { BAD_CONFIGURATION, faultTypeOf } from './choices.ts';
+import type { TableView } from './known-mappings.ts';
 import { NtStatus } from './ntstatus.ts';
 import type { TableEngine } from './table-engine.ts';
 import {
@@ -19,6 +20,8 @@ import {
 export interface CallerEngines {
   x64(): TableEngine;
   arm64(granule: Granule): TableEngine;
+  /** The address was translated with tables of the domain with this tag, and this came of it. */
+  seen(tag: number, high: number, low: number, out: Translation, view: TableView): void;
 }
 
 export type Granule = 4 | 16 | 64;
@@ -58,23 +61,36 @@ function invalidate({ tables, tag }: Root, high: number, low: number, leafOnly: 
   tables.engine.invalidatePages(tag, high, low, tables.format.granuleShift - PAGE_SHIFT, leafOnly);
 }
 
+function fresh({ tables, frame, levels }: Root, high: number, low: number, out: Translation): boolean {
+  return tables.readFresh(frame, levels, high, low, out);
+}
+
 const outside = (result: number): SpaceProbe => ({ result, source: 'none', level: 0, stale: false });
 
 /** x86-64 first-level tables: both halves of the canonical address space in one tree (VT-d 4.1, 3.6). */
-class X64Space implements AddressSpace {
+class X64Space implements AddressSpace, TableView {
   readonly #root: Root;
   readonly #signShift: number;
   readonly #mask: number;
 
-  constructor(root: Root) {
+  constructor(
+    root: Root,
+    private readonly engines: CallerEngines,
+  ) {
     this.#root = root;
     this.#signShift = root.width - 33;
     this.#mask = (1 << (root.width - 32)) - 1;
   }
 
   translate(high: number, low: number, access: number, out: Translation): number {
-    if (!this.#canonical(high)) return FaultType.AddressSizeFault;
-    return walk(this.#root, high & this.#mask, low, access, out);
+    const root = this.#root;
+    if (!this.#canonical(high)) {
+      root.tables.outside(root.width);
+      return FaultType.AddressSizeFault;
+    }
+    const result = walk(root, high & this.#mask, low, access, out);
+    if (result === TRANSLATED) this.engines.seen(root.tag, high, low, out, this);
+    return result;
   }
 
   probe(high: number, low: number, access: number, out: Translation): SpaceProbe {
@@ -86,6 +102,18 @@ class X64Space implements AddressSpace {
     if (this.#canonical(high)) invalidate(this.#root, high & this.#mask, low, leafOnly);
   }
 
+  get view(): TableView {
+    return this;
+  }
+
+  fresh(high: number, low: number, out: Translation): boolean {
+    return this.#canonical(high) && fresh(this.#root, high & this.#mask, low, out);
+  }
+
+  get byMessages(): boolean {
+    return this.#root.tables.fresh.byMessages;
+  }
+
   #canonical(high: number): boolean {
     const sign = high >> this.#signShift;
     return sign === 0 || sign === -1;
@@ -93,19 +121,32 @@ class X64Space implements AddressSpace {
 }
 
 /** VMSAv8-64 stage 1: the lower end by TTBR0, the upper end by TTBR1, nothing in between (Arm ARM, D8.2). */
-class Arm64Space implements AddressSpace {
+class Arm64Space implements AddressSpace, TableView {
+  readonly granulePages: number;
   readonly #lower: Root | undefined;
   readonly #upper: Root | undefined;
 
-  constructor(lower: Root | undefined, upper: Root | undefined) {
+  constructor(
+    lower: Root | undefined,
+    upper: Root | undefined,
+    granule: Granule,
+    private readonly engines: CallerEngines,
+  ) {
     this.#lower = lower;
     this.#upper = upper;
+    this.granulePages = granule / 4;
   }
 
   translate(high: number, low: number, access: number, out: Translation): number {
     const root = high < 0 ? this.#upper : this.#lower;
-    if (root === undefined || !reaches(root.width, high, low)) return FaultType.TranslationFault;
-    return walk(root, highBits(root.width, high), lowBits(root.width, low), access, out);
+    if (root === undefined) return FaultType.TranslationFault;
+    if (!reaches(root.width, high, low)) {
+      root.tables.outside(root.width);
+      return FaultType.TranslationFault;
+    }
+    const result = walk(root, highBits(root.width, high), lowBits(root.width, low), access, out);
+    if (result === TRANSLATED) this.engines.seen(root.tag, high, low, out, this);
+    return result;
   }
 
   probe(high: number, low: number, access: number, out: Translation): SpaceProbe {
@@ -118,6 +159,21 @@ class Arm64Space implements AddressSpace {
     const root = high < 0 ? this.#upper : this.#lower;
     if (root === undefined || !reaches(root.width, high, low)) return;
     invalidate(root, highBits(root.width, high), lowBits(root.width, low), leafOnly);
+  }
+
+  get view(): TableView {
+    return this;
+  }
+
+  fresh(high: number, low: number, out: Translation): boolean {
+    const root = high < 0 ? this.#upper : this.#lower;
+    if (root === undefined || !reaches(root.width, high, low)) return false;
+    return fresh(root, highBits(root.width, high), lowBits(root.width, low), out);
+  }
+
+  get byMessages(): boolean {
+    // Both roots have tables of one format, and so one engine.
+    return (this.#lower ?? this.#upper)?.tables.fresh.byMessages === true;
   }
 }
 
@@ -167,7 +223,7 @@ function configureX64(configuration: DomainConfigurationX64, tag: number, engine
   const levels = configuration.levels ?? X64_LEVELS_DEFAULT;
   const frame = tableFrame(configuration.firstLevelPageTableRoot);
   if (frame < 0 || (levels !== 4 && levels !== 5)) return REFUSED;
-  const space = new X64Space({ tables: engines.x64(), tag, frame, levels, width: 12 + 9 * levels });
+  const space = new X64Space({ tables: engines.x64(), tag, frame, levels, width: 12 + 9 * levels }, engines);
   return { status: NtStatus.SUCCESS, space };
 }
 
@@ -196,7 +252,7 @@ function configureArm64(
     if (frame < 0 || !Number.isInteger(width) || width < INPUT_SIZE_MIN || width > INPUT_SIZE_MAX) return REFUSED;
     roots.push({ tables: engines.arm64(granule), tag: tag + index, frame, levels: arm64Levels(granule, width), width });
   }
-  return { status: NtStatus.SUCCESS, space: new Arm64Space(roots[0], roots[1]) };
+  return { status: NtStatus.SUCCESS, space: new Arm64Space(roots[0], roots[1], granule, engines) };
 }
 
 function isGranule(value: number): value is Granule {

@@ -1,11 +1,15 @@
 /** What the parts of a unit share. */
 import type { JobQueue } from '../../pci/ports.ts';
+import { noEvents } from '../../trace/events.ts';
 import type { Trace, TraceValue } from '../../trace/trace.ts';
 import { Budget } from './budget.ts';
 import { HandleTable } from './handles.ts';
+import { KnownMappings } from './known-mappings.ts';
+import { LastAnswer } from './last-answer.ts';
 import { BUDDY_NODES_MAX, RANGES_MAX } from './limits.ts';
 import type { DmaIommuStatistics } from './statistics.ts';
 import type { Compat, DeviceDirectory } from './types.ts';
+import { UnitEvents } from './unit-events.ts';
 
 export interface CoreParts {
   readonly name: string;
@@ -27,6 +31,11 @@ export class Core {
   readonly statistics: DmaIommuStatistics;
   /** Counts resets: what was under way then must not go on. */
   generation = 0;
+  readonly events: UnitEvents;
+  /** About the translation that is under way. */
+  readonly answer = new LastAnswer();
+  /** Of the domains whose tables are their callers'. */
+  readonly known: KnownMappings;
   readonly #parts: CoreParts;
 
   constructor(parts: CoreParts) {
@@ -34,6 +43,8 @@ export class Core {
     this.devices = parts.devices;
     this.compat = parts.compat;
     this.statistics = parts.statistics;
+    this.events = new UnitEvents(parts.trace.records ?? noEvents, parts.name);
+    this.known = new KnownMappings(this.events.mappings);
   }
 
   note(kind: string, detail: Readonly<Record<string, TraceValue>>): void {

@@ -1,4 +1,5 @@
 /** The operations of version 1 that name a device by its physical device object. */
+import { tellAttached, tellDetached } from './attach-events.ts';
 import {
   ALREADY_ATTACHED,
   ATTACHED_ELSEWHERE,
@@ -114,10 +115,14 @@ export class DeviceOperations {
   }
 }
 
-export function noteAttached(core: Core, { domain, pdo, base, ids }: Attachment): void {
+export function noteAttached(core: Core, attachment: Attachment): void {
+  const { domain, pdo, base, ids } = attachment;
   core.note('dma-iommu.attached', { domain: domain.handle, device: pdo, inputMappingIdBase: base, count: ids.length });
+  tellAttached(core, domain, attachment);
 }
 
-export function noteDetached(core: Core, { domain, pdo, base }: Attachment): void {
+export function noteDetached(core: Core, attachment: Attachment): void {
+  const { domain, pdo, base } = attachment;
   core.note('dma-iommu.detached', { domain: domain.handle, device: pdo, inputMappingIdBase: base });
+  tellDetached(core, domain, attachment);
 }

@@ -1,4 +1,5 @@
 /** The DMA devices of versions 2 and 3, and the PASID devices made of them. */
+import { tellAttached, tellDetached } from './attach-events.ts';
 import {
   AVAILABLE_DOMAIN_TYPES,
   BAD_HANDLE,
@@ -68,6 +69,10 @@ export class PasidDevice {
     readonly device: DmaDevice,
     readonly pasid: number,
   ) {}
+
+  get ids(): readonly number[] {
+    return this.device.settings.ids;
+  }
 }
 
 export class DmaDevices {
@@ -219,6 +224,7 @@ export class DmaDevices {
     domain.attached.add(pasidDevice);
     this.streams.attachPasid(ids, pasidDevice.pasid, pasidDevice);
     this.core.note('dma-iommu.pasidAttached', { domain: domainHandle, device: pdo, pasid: pasidDevice.pasid });
+    tellAttached(this.core, domain, pasidDevice);
     return { status: NtStatus.SUCCESS };
   }
 
@@ -231,6 +237,7 @@ export class DmaDevices {
     domain.attached.delete(pasidDevice);
     this.streams.detachPasid(device.settings.ids, pasid);
     this.core.note('dma-iommu.pasidDetached', { domain: domain.handle, device: device.settings.pdo, pasid });
+    tellDetached(this.core, domain, pasidDevice);
     return { status: NtStatus.SUCCESS };
   }
 

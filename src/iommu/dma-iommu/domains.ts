@@ -1,4 +1,6 @@
 /** Domains: made, configured, flushed, deleted. */
+import { MappingSource } from '../../trace/event-kinds.ts';
+import { tellAttached } from './attach-events.ts';
 import { BuddyAllocator } from './buddy-allocator.ts';
 import { configure } from './caller-tables.ts';
 import {
@@ -18,6 +20,7 @@ import {
 import type { Core } from './core.ts';
 import { Domain } from './domain.ts';
 import type { Engines } from './engines.ts';
+import { tellFlushed } from './flush-events.ts';
 import {
   DOMAINS_MAX,
   LOGICAL_ADDRESS_BITS,
@@ -83,6 +86,7 @@ export class Domains {
       }
     }
     this.core.note('dma-iommu.domainCreated', { domain: domain.handle, type });
+    if (managed) tellReserved(domain, reservedRegions);
     return { status: NtStatus.SUCCESS, domain: domain.handle };
   }
 
@@ -90,6 +94,9 @@ export class Domains {
     const domain = this.find(handle);
     if (domain === undefined) return { status: BAD_HANDLE };
     if (domain.attached.size > 0 || domain.tokens.size > 0) return { status: DOMAIN_IN_USE };
+    this.#noteLeft(domain);
+    domain.tables?.tellDestroyed();
+    this.core.known.drop(handle, MappingSource.operation);
     this.#remove(domain);
     this.core.note('dma-iommu.domainDeleted', { domain: handle });
     return { status: NtStatus.SUCCESS };
@@ -109,6 +116,7 @@ export class Domains {
       arch: configuration.type,
       translationEnabled: configuration.translationEnabled !== false,
     });
+    this.#tellConfigured(domain);
     return { status };
   }
 
@@ -117,6 +125,8 @@ export class Domains {
     if (domain === undefined) return { status: BAD_HANDLE };
     if (domain.type !== DomainType.Unmanaged) return { status: WRONG_DOMAIN_TYPE };
     this.engines.invalidateDomain(domain.tag);
+    this.core.events.invalidatedDomain(domain.handle);
+    this.#compareAll(domain, MappingSource.invalidation);
     return { status: NtStatus.SUCCESS };
   }
 
@@ -130,6 +140,7 @@ export class Domains {
       const high = Number(BigInt.asIntN(32, address >> 32n));
       domain.space.invalidate?.(high, Number(BigInt.asIntN(32, address)), lastLevel === true);
     }
+    tellFlushed(this.core, domain, vaList, lastLevel === true);
     return { status: NtStatus.SUCCESS };
   }
 
@@ -138,6 +149,32 @@ export class Domains {
     for (const domain of this.core.handles.all(Domain)) domain.tables?.destroy();
     this.core.ranges.reset();
     this.core.buddyNodes.reset();
+    this.core.known.clear();
+  }
+
+  /** A domain may go while pages are mapped in it, and these go with it; whoever mapped them has forgotten to unmap them. */
+  #noteLeft({ handle, tables }: Domain): void {
+    let mappings = 0;
+    let pages = 0;
+    for (const range of tables?.ranges ?? []) {
+      if (range.kind !== 'logical' && range.kind !== 'identity') continue;
+      mappings++;
+      pages += range.pages;
+    }
+    if (mappings > 0) this.core.note('dma-iommu.mappingsLeft', { domain: handle, mappings, pages });
+  }
+
+  #compareAll({ handle, space }: Domain, how: number): void {
+    const { known } = this.core;
+    if (space.view === undefined) known.drop(handle, how);
+    else known.compareAll(handle, space.view, how);
+  }
+
+  /** Other tables: what was known of the old ones may be there no more, and devices go through the new ones at once. */
+  #tellConfigured(domain: Domain): void {
+    if (CONFIGURE_FLUSHES) this.core.events.invalidatedDomain(domain.handle);
+    this.#compareAll(domain, MappingSource.operation);
+    for (const attached of domain.attached) tellAttached(this.core, domain, attached);
   }
 
   #remove(domain: Domain): void {
@@ -149,10 +186,10 @@ export class Domains {
   }
 
   #build(domain: Domain, allocator: BuddyAllocator | undefined, regions: readonly ReservedRegion[]): NtStatus {
-    const { builder, managed } = this.engines;
+    const { builder, managed, managedEvents } = this.engines;
     const root = builder.createRoot();
     if (root < 0) return NtStatus.INSUFFICIENT_RESOURCES;
-    const tables = new ManagedTables(builder, managed, domain.tag, root, this.core.ranges);
+    const tables = new ManagedTables(builder, managed, domain.tag, root, this.core.ranges, managedEvents);
     domain.tables = tables;
     domain.allocator = allocator;
     domain.space = tables;
@@ -176,6 +213,13 @@ export class Domains {
       return 'bad';
     // What is wider than the tables could not be mapped.
     return new BuddyAllocator(Math.min(width, LOGICAL_ADDRESS_BITS) - PAGE_SHIFT, this.core.buddyNodes);
+  }
+}
+
+function tellReserved({ tables }: Domain, regions: readonly ReservedRegion[]): void {
+  for (const { base, numberOfPages: pages, shouldMap } of regions) {
+    const first = Number(base >> PAGE_SHIFT_BIG);
+    if (shouldMap) tables?.tellMapped(first, { pages, first }, RESERVED_REGION_PERMISSIONS);
   }
 }
 

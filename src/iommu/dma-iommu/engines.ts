@@ -5,8 +5,12 @@ import { TableBuilder } from '../../page-tables/table-builder.ts';
 import { TableMemory } from '../../page-tables/table-memory.ts';
 import { vtdSecondStage } from '../../page-tables/vtd-second-stage.ts';
 import { x64FirstLevel } from '../../page-tables/x64-first-level.ts';
+import { TranslationSource } from '../../trace/event-kinds.ts';
+import type { Translation } from '../translator.ts';
 import type { CallerEngines, Granule } from './caller-tables.ts';
 import type { Core } from './core.ts';
+import type { TableView } from './known-mappings.ts';
+import { ManagedEvents } from './managed-events.ts';
 import { TableEngine } from './table-engine.ts';
 
 /** The tables that we build: VT-d second-stage, four levels, whose permission bits are those of the operations. */
@@ -24,6 +28,7 @@ export interface EnginesOptions {
 export class Engines implements CallerEngines {
   readonly managed: TableEngine;
   readonly builder: TableBuilder;
+  readonly managedEvents: ManagedEvents;
   readonly #all = new Map<string, TableEngine>();
 
   constructor(
@@ -35,6 +40,7 @@ export class Engines implements CallerEngines {
     const tableMemory = options.tableMemory ?? new TableMemory();
     this.builder = new TableBuilder(format, tableMemory, MANAGED_LEVELS);
     // Our own tables and their cached translations never part, so there is nothing to look for.
+    this.managedEvents = new ManagedEvents(core.events.mappings, this.builder);
     this.managed = new TableEngine(format, tableMemory, core, false);
     this.#all.set('managed', this.managed);
   }
@@ -45,6 +51,12 @@ export class Engines implements CallerEngines {
 
   arm64(granule: Granule): TableEngine {
     return this.#named(`arm64-${granule}`, () => arm64Stage1({ granule, outputAddressBits: ARM64_OUTPUT_BITS }));
+  }
+
+  seen(tag: number, high: number, low: number, out: Translation, view: TableView): void {
+    const { answer, events, known } = this.core;
+    if (answer.source !== TranslationSource.walk || !events.mappings.wanted) return;
+    known.seen(tag >> 1, high, low, out, view);
   }
 
   /** Drops what is cached of a domain, in every format: it may have been configured with several. */

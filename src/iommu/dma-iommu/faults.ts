@@ -1,10 +1,13 @@
 /** Faults: counted and noted at once, told to the device's handler by a job. */
+import { EventClass, FaultCause, FaultOutcome } from '../../trace/event-kinds.ts';
 import { faultForm } from './choices.ts';
 import type { Core } from './core.ts';
 import type { Domain } from './domain.ts';
+import { faultCause } from './fault-cause.ts';
 import { FAULTS_PENDING_MAX } from './limits.ts';
 import type { Attachment } from './streams.ts';
 import { type FaultInformation, FaultInformationArch, type FaultType } from './types.ts';
+import { NO_DOMAIN } from './unit-events.ts';
 
 export interface Fault {
   /** The requester id that the DMA carried. */
@@ -27,6 +30,8 @@ export interface FaultPlace {
   readonly pciSegment: number;
 }
 
+/** What a page-frame number can say, where no tables are in the way. */
+const PHYSICAL_ADDRESS_BITS = 43;
 /** Bit of `Access`. */
 const WRITE = 2;
 
@@ -43,6 +48,7 @@ export class Faults {
 
   report(fault: Fault): void {
     const { statistics } = this.core;
+    const full = this.#pending.length >= FAULTS_PENDING_MAX;
     statistics.faults[fault.type]!++;
     this.core.note('dma-iommu.fault', {
       requesterId: fault.requesterId,
@@ -52,7 +58,8 @@ export class Faults {
       type: fault.type,
       domain: fault.domain?.handle ?? 0,
     });
-    if (this.#pending.length >= FAULTS_PENDING_MAX) {
+    this.#tell(fault, full);
+    if (full) {
       statistics.faultsDropped++;
       return;
     }
@@ -60,6 +67,20 @@ export class Faults {
     if (this.#scheduled) return;
     this.#scheduled = true;
     this.core.later(() => this.#deliver());
+  }
+
+  #tell(fault: Fault, full: boolean): void {
+    const { events, answer } = this.core;
+    if ((events.records.mask & EventClass.fault) !== 0) {
+      const { requesterId, pasid, high, low, access, type: reason, domain, suppressed } = fault;
+      const cause = faultCause(domain, pasid, reason, answer.failed);
+      const recorded = suppressed ? FaultOutcome.suppressed : FaultOutcome.recorded;
+      const outcome = full ? FaultOutcome.overflowed : recorded;
+      const handle = domain?.handle ?? NO_DOMAIN;
+      if (cause === FaultCause.addressTooWide && answer.width === 0) answer.width = PHYSICAL_ADDRESS_BITS;
+      events.fault({ requesterId, pasid, high, low, access, cause, outcome, reason, domain: handle }, answer);
+    }
+    answer.clear();
   }
 
   reset(): void {

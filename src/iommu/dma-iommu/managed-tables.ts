@@ -6,10 +6,12 @@ import { type AddressSpace, type SpaceProbe, TRANSLATED } from './address-space.
 import type { Budget } from './budget.ts';
 import { faultTypeOf, NOT_MAPPED } from './choices.ts';
 import { LOGICAL_PAGES } from './limits.ts';
+import type { ManagedEvents } from './managed-events.ts';
 import { NtStatus } from './ntstatus.ts';
+import { highOf, lowOf } from './page-number.ts';
 import { type PhysicalPages, runs } from './physical-pages.ts';
-import { type RangeKind, RangeSet } from './range-set.ts';
-import { highOf, lowOf, type TableEngine } from './table-engine.ts';
+import { type PageRange, type RangeKind, RangeSet } from './range-set.ts';
+import type { TableEngine } from './table-engine.ts';
 
 export class ManagedTables implements AddressSpace {
   readonly ranges: RangeSet;
@@ -20,6 +22,7 @@ export class ManagedTables implements AddressSpace {
     private readonly tag: number,
     private readonly root: number,
     private readonly rangeBudget: Budget,
+    private readonly events: ManagedEvents,
   ) {
     this.ranges = new RangeSet(rangeBudget);
   }
@@ -37,6 +40,15 @@ export class ManagedTables implements AddressSpace {
     return { result, source: probed.source, level: probed.level, stale: probed.stale };
   }
 
+  private get domain(): number {
+    return this.tag >> 1;
+  }
+
+  /** Says that `map` has mapped these: when the operation it is part of has succeeded. */
+  tellMapped(start: number, physical: PhysicalPages, permissions: number): void {
+    this.events.mapped(this.domain, start, physical, permissions);
+  }
+
   /** Maps the pages from `start` on. The caller has checked that the address space has such pages. */
   map(start: number, physical: PhysicalPages, permissions: number, kind: RangeKind): NtStatus {
     if (this.ranges.overlaps(start, physical.pages)) return NtStatus.IN_USE;
@@ -51,18 +63,28 @@ export class ManagedTables implements AddressSpace {
     for (const run of runs(physical)) {
       const status = this.map(run.first, { pages: run.pages, first: run.first }, permissions, 'identity');
       if (status !== NtStatus.SUCCESS) {
-        for (const { first, pages } of done) this.unmap(first, pages);
+        for (const { first, pages } of done) this.unmap(first, pages, false);
         return status;
       }
       done.push(run);
     }
+    this.events.mappedIdentity(this.domain, done, permissions);
     return NtStatus.SUCCESS;
+  }
+
+  /** The first of the ranges here, each mapped by one call, unless these pages are exactly that; undefined if there is none at all. */
+  cutBy(start: number, pages: number): PageRange | undefined {
+    const range = this.ranges.from(start);
+    return range === undefined || (range.start === start && range.pages === pages) ? undefined : range;
   }
 
   /** Unmaps pages that were all mapped as that kind, else none. */
   unmapKind(start: number, pages: number, kind: RangeKind): NtStatus {
     if (!this.ranges.covers(start, pages, kind)) return NOT_MAPPED;
-    return this.unmap(start, pages) ? NtStatus.SUCCESS : NtStatus.INSUFFICIENT_RESOURCES;
+    this.events.beginUnmapped(this.domain);
+    const status = this.unmap(start, pages) ? NtStatus.SUCCESS : NtStatus.INSUFFICIENT_RESOURCES;
+    this.events.end();
+    return status;
   }
 
   unmapIdentity(physical: PhysicalPages): NtStatus {
@@ -74,7 +96,9 @@ export class ManagedTables implements AddressSpace {
     }
     // Never more than these become two, whatever the order.
     if (splits > this.rangeBudget.left) return NtStatus.INSUFFICIENT_RESOURCES;
+    this.events.beginUnmapped(this.domain);
     for (const { first, pages } of all) this.unmap(first, pages);
+    this.events.end();
     return NtStatus.SUCCESS;
   }
 
@@ -96,10 +120,15 @@ export class ManagedTables implements AddressSpace {
 
   /** Maps pages that `reserve` set apart; cannot run out of tables. */
   mapReserved(start: number, physical: PhysicalPages, permissions: number): boolean {
-    return this.write(start, physical, permissions);
+    if (!this.write(start, physical, permissions)) return false;
+    this.tellMapped(start, physical, permissions);
+    return true;
   }
 
   unmapReserved(start: number, pages: number): void {
+    this.events.beginUnmapped(this.domain);
+    this.events.unmapped(this.root, start, pages);
+    this.events.end();
     this.builder.unmap(this.root, highOf(start), lowOf(start), pages, true);
     this.tables.invalidate(this.tag, start, pages, true);
   }
@@ -111,6 +140,14 @@ export class ManagedTables implements AddressSpace {
     return inserted ? NtStatus.SUCCESS : NtStatus.INSUFFICIENT_RESOURCES;
   }
 
+  /** Says of all that is mapped that it goes. */
+  tellDestroyed(): void {
+    this.events.beginUnmapped(this.domain);
+    for (const { start, pages, kind } of this.ranges)
+      if (kind !== 'hole') this.events.unmapped(this.root, start, pages);
+    this.events.end();
+  }
+
   destroy(): void {
     this.builder.destroy(this.root);
     this.ranges.clear();
@@ -118,8 +155,9 @@ export class ManagedTables implements AddressSpace {
   }
 
   /** Tables that are freed must be gone from the caches before their frames are used again: now. False as of `RangeSet.remove`. */
-  private unmap(start: number, pages: number): boolean {
+  private unmap(start: number, pages: number, told = true): boolean {
     if (!this.ranges.remove(start, pages)) return false;
+    if (told) this.events.unmapped(this.root, start, pages);
     this.builder.unmap(this.root, highOf(start), lowOf(start), pages, false);
     this.tables.invalidate(this.tag, start, pages, false);
     return true;

@@ -12,13 +12,15 @@ import {
   PASS_THROUGH_IDENTITY,
   WRONG_DOMAIN_TYPE,
 } from './choices.ts';
+import type { Core } from './core.ts';
 import type { Domain } from './domain.ts';
 import type { Domains } from './domains.ts';
 import { LOGICAL_PAGES, OPERATION_PAGES_MAX } from './limits.ts';
 import { fits } from './managed-tables.ts';
 import { NtStatus } from './ntstatus.ts';
 import type { Answer, DmaIommuOperations } from './operations.ts';
-import { isPageAligned, type PhysicalPages, physicalPages } from './physical-pages.ts';
+import { isPageAligned, type PhysicalPages, physicalPages, runs } from './physical-pages.ts';
+import type { PageRange } from './range-set.ts';
 import { type DomainHandle, DomainType, Permission, type PhysicalAddressToMap } from './types.ts';
 
 type Args<Name extends keyof DmaIommuOperations> = Parameters<DmaIommuOperations[Name]>[0];
@@ -72,7 +74,10 @@ function allocate(allocator: BuddyAllocator, pages: number, wish: Wish): Placed 
 }
 
 export class Mapping {
-  constructor(private readonly domains: Domains) {}
+  constructor(
+    private readonly core: Core,
+    private readonly domains: Domains,
+  ) {}
 
   /** MapLogicalRange; the address is the caller's choice. */
   mapLogical(args: Args<'mapLogicalRange'>): Answer {
@@ -103,6 +108,7 @@ export class Mapping {
       domain.allocator?.free(page, physical.pages);
       return { status };
     }
+    tables.tellMapped(page, physical, args.permissions);
     return { status, logicalAddress: BigInt(page) << PAGE_SHIFT };
   }
 
@@ -120,8 +126,12 @@ export class Mapping {
       const range = tables.ranges.from(page);
       if (range?.start !== page || range.pages !== pages) return { status: NOT_MAPPED };
     }
+    const cut = tables.cutBy(page, pages);
     const status = tables.unmapKind(page, pages, 'logical');
-    if (status === NtStatus.SUCCESS) allocator?.free(page, pages);
+    if (status === NtStatus.SUCCESS) {
+      allocator?.free(page, pages);
+      this.#noteMismatch(domain, page, pages, cut);
+    }
     return { status };
   }
 
@@ -145,7 +155,24 @@ export class Mapping {
     const { status, domain, physical } = this.#identity(handle, map, badPhysical);
     if (physical === undefined) return { status };
     if (domain?.tables === undefined) return { status: PASS_THROUGH_IDENTITY };
-    return { status: domain.tables.unmapIdentity(physical) };
+    const { tables } = domain;
+    const piece = [...runs(physical)].find(({ first, pages }) => tables.cutBy(first, pages) !== undefined);
+    const cut = piece && tables.cutBy(piece.first, piece.pages);
+    const result = tables.unmapIdentity(physical);
+    if (result === NtStatus.SUCCESS && piece !== undefined) this.#noteMismatch(domain, piece.first, piece.pages, cut);
+    return { status: result };
+  }
+
+  /** Allowed, but what was unmapped is not what one call had mapped. */
+  #noteMismatch({ handle }: Domain, page: number, pages: number, cut: PageRange | undefined): void {
+    if (cut === undefined) return;
+    this.core.note('dma-iommu.unmapMismatch', {
+      domain: handle,
+      iova: BigInt(page) << PAGE_SHIFT,
+      bytes: BigInt(pages) << PAGE_SHIFT,
+      mappedIova: BigInt(cut.start) << PAGE_SHIFT,
+      mappedBytes: BigInt(cut.pages) << PAGE_SHIFT,
+    });
   }
 
   #identity(

@@ -13,6 +13,8 @@ export class Attachment {
   faultConfig: DeviceFaultConfiguration | undefined;
   /** False once detached. */
   live = true;
+  /** Requests without one. */
+  readonly pasid = -1;
 
   constructor(
     readonly domain: Domain,

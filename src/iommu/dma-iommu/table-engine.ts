@@ -2,31 +2,29 @@
 import type { GuestMemory } from '../../memory/guest-memory.ts';
 import type { PageTableFormat } from '../../page-tables/format.ts';
 import { Walker, WalkStatus } from '../../page-tables/walker.ts';
+import { FreshStatus, StaleWhat, TranslationSource } from '../../trace/event-kinds.ts';
 import { type Peeked, TranslationEngine } from '../translation-engine.ts';
 import type { Translation } from '../translator.ts';
 import type { Core } from './core.ts';
+import { entryIndex, FreshTables } from './fresh-tables.ts';
 import { LOGICAL_PAGES } from './limits.ts';
-
-const PAGES_PER_HIGH = 2 ** 20;
-
-/** The words of the address of a page number; up to 2^52. */
-export function highOf(page: number): number {
-  return Math.floor(page / PAGES_PER_HIGH) | 0;
-}
-
-export function lowOf(page: number): number {
-  return (page % PAGES_PER_HIGH) << 12;
-}
+import { highOf, lowOf } from './page-number.ts';
 
 export interface TableProbe extends Peeked {
   /** A fresh walk of the tables as they are now, from the root, ends otherwise. */
   readonly stale: boolean;
 }
 
+/** One of so many answers of the IOTLB is checked where a fresh walk costs messages. */
+const CHECKED_BY_MESSAGES = 8;
+
 export class TableEngine {
   readonly engine: TranslationEngine;
+  /** What the tables say now. */
+  readonly fresh: FreshTables;
   /** Only looks: it sets no accessed or dirty bits. */
   private readonly walker: Walker;
+  private hitsByMessages = 0;
 
   constructor(
     readonly format: PageTableFormat,
@@ -36,6 +34,7 @@ export class TableEngine {
   ) {
     this.engine = new TranslationEngine(format, memory);
     this.walker = new Walker(format, memory, false);
+    this.fresh = new FreshTables(format, memory, new Walker(format, memory, false));
     core.statistics.engines[format.name] = this.engine.counters;
   }
 
@@ -51,24 +50,37 @@ export class TableEngine {
   ): WalkStatus {
     const { engine, core } = this;
     const { generation } = core;
-    const { hits } = engine.counters;
+    const { answer } = core;
+    const { hits, levelsSkipped } = engine.counters;
     const status = engine.translate(tag, root, levels, high, low, access, out);
     // A reset while the tables were read: the walk may have filled the caches after they had been emptied.
     if (generation !== core.generation) {
       engine.invalidateAll();
       return WalkStatus.badPointer;
     }
-    if (this.checkStale && this.differs(status, out, root, levels, high, low, access)) {
-      core.statistics.staleHits++;
-      core.note('dma-iommu.staleHit', {
-        tag,
-        address: (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0),
-        from: engine.counters.hits !== hits ? 'iotlb' : 'paging-structure',
-        frame: status === WalkStatus.ok ? out.frame : -1,
-        freshFrame: this.walker.frame,
-      });
+    const hit = engine.counters.hits !== hits;
+    answer.source = hit ? TranslationSource.iotlb : TranslationSource.walk;
+    if (status !== WalkStatus.ok) this.keepFailure(status, levels, high, low);
+    // A walk from the root is as fresh as it can be.
+    if (this.checkStale && (hit || engine.counters.levelsSkipped !== levelsSkipped)) {
+      this.check(status, hit, tag, root, levels, high, low, access, out);
     }
     return status;
+  }
+
+  /** An address that no table of the domain is for: they translate this many bits. */
+  outside(width: number): void {
+    this.core.answer.width = width;
+  }
+
+  /** What the tables say of the address, whatever is cached. False: not mapped. */
+  readFresh(root: number, levels: number, high: number, low: number, out: Translation): boolean {
+    const { fresh } = this;
+    if (!fresh.walk(root, levels, high, low)) return false;
+    out.frame = fresh.frame;
+    out.shift = fresh.shift;
+    out.permissions = fresh.permissions;
+    return true;
   }
 
   probe(
@@ -81,25 +93,69 @@ export class TableEngine {
     out: Translation,
   ): TableProbe {
     const peeked = this.engine.peek(tag, root, levels, high, low, access, this.walker, out);
-    return { ...peeked, stale: this.differs(peeked.status, out, root, levels, high, low, access) };
+    this.fresh.walk(root, levels, high, low);
+    return { ...peeked, stale: this.differs(peeked.status, out, access) };
   }
 
-  /** Whether a walk from the root gives another answer than this one. */
-  private differs(
+  private check(
     status: WalkStatus,
-    given: Translation,
+    hit: boolean,
+    tag: number,
     root: number,
     levels: number,
     high: number,
     low: number,
     access: number,
-  ): boolean {
-    const { walker } = this;
-    const fresh = walker.walk(root, levels, high, low, access);
-    if (status !== WalkStatus.ok || fresh !== WalkStatus.ok)
-      return (status === WalkStatus.ok) !== (fresh === WalkStatus.ok);
+    out: Translation,
+  ): void {
+    const { fresh, core } = this;
+    if (hit && fresh.byMessages && ++this.hitsByMessages % CHECKED_BY_MESSAGES !== 0) return;
+    fresh.look(root, levels, high, low);
+    if (!this.differs(status, out, access)) return;
+    // Software may have been changing the tables at this very moment.
+    fresh.walk(root, levels, high, low);
+    if (!this.differs(status, out, access)) return;
+    const { answer } = core;
+    const mapped = fresh.status === WalkStatus.ok;
+    answer.stale = true;
+    answer.staleWhat = hit ? StaleWhat.iotlb : StaleWhat.pagingStructure;
+    answer.fresh = freshStatus(fresh.status, (fresh.permissions & access) === access);
+    answer.freshFrame = mapped ? fresh.frame : -1;
+    answer.freshPermissions = mapped ? fresh.permissions : 0;
+    core.statistics.staleHits++;
+    core.note('dma-iommu.staleHit', {
+      tag,
+      address: (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0),
+      from: hit ? 'iotlb' : 'paging-structure',
+      frame: status === WalkStatus.ok ? out.frame : -1,
+      freshFrame: answer.freshFrame,
+    });
+  }
+
+  /** Whether the last look at the tables gave another answer than this one. */
+  private differs(status: WalkStatus, given: Translation, access: number): boolean {
+    const { fresh } = this;
+    const allowed = fresh.status === WalkStatus.ok && (fresh.permissions & access) === access;
+    if (status !== WalkStatus.ok || !allowed) return (status === WalkStatus.ok) !== allowed;
     // Fewer permissions than the tables give are never stale: a request that needs more walks again.
-    return given.frame !== walker.frame || (given.permissions & ~walker.permissions) !== 0;
+    return given.frame !== fresh.frame || (given.permissions & ~fresh.permissions) !== 0;
+  }
+
+  /** For whoever tells of the fault that comes of it. */
+  private keepFailure(status: WalkStatus, levels: number, high: number, low: number): void {
+    const { format, engine } = this;
+    const { answer } = this.core;
+    const { walker } = engine;
+    answer.failed = status;
+    answer.width = Math.min(format.granuleShift + format.bitsPerLevel * levels, format.inputWidth ?? 64);
+    if (status === WalkStatus.tooWide) return;
+    const { level } = walker;
+    const index = entryIndex(format, level, high, low);
+    answer.level = level;
+    answer.entryLow = walker.entryLow;
+    answer.entryHigh = walker.entryHigh;
+    answer.entryFrame = walker.visited[level << 1]! + (index >>> 9);
+    answer.entryOffset = (index & 511) << 3;
   }
 
   /** Drops what is cached of a range of pages, of any length and alignment. */
@@ -118,5 +174,18 @@ export class TableEngine {
       at += 2 ** order;
       left -= 2 ** order;
     }
+  }
+}
+
+function freshStatus(status: WalkStatus, allowed: boolean): number {
+  switch (status) {
+    case WalkStatus.ok:
+      return allowed ? FreshStatus.mapped : FreshStatus.denied;
+    case WalkStatus.notPresent:
+      return FreshStatus.notPresent;
+    case WalkStatus.denied:
+      return FreshStatus.denied;
+    default:
+      return FreshStatus.malformed;
   }
 }

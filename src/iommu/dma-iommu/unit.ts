@@ -1,11 +1,15 @@
 /**
  * The operations of Windows' DMA_IOMMU_INTERFACE as an IOMMU: translates for the devices that they attach, and answers each of them.
  */
-import type { GuestMemory } from '../../memory/guest-memory.ts';
-import type { TableMemory } from '../../page-tables/table-memory.ts';
-import type { JobQueue } from '../../pci/ports.ts';
-import type { Trace } from '../../trace/trace.ts';
-import { Translation, type Translator } from '../translator.ts';
+import { WalkStatus } from '../../page-tables/walker.ts';
+import { EventClass } from '../../trace/event-kinds.ts';
+import {
+  bytesToPageEnd,
+  type FaultInjectable,
+  type RunTranslator,
+  Translation,
+  type Translator,
+} from '../translator.ts';
 import { TRANSLATED } from './address-space.ts';
 import { BAD_MDL, BAD_UNMAP_MDL, BLOCKED_FAULT, V1_DOMAIN_TYPES } from './choices.ts';
 import { Core } from './core.ts';
@@ -20,37 +24,16 @@ import { PASID_MAX } from './limits.ts';
 import { Mapping } from './mapping.ts';
 import { NtStatus, ntStatusName } from './ntstatus.ts';
 import type { Answer, DmaIommuOperations, OperationName } from './operations.ts';
+import type { DmaIommuOptions } from './options.ts';
+import { refusalDetail } from './refusals.ts';
 import { type Snapshot, snapshot } from './snapshot.ts';
 import { type DmaIommuStatistics, newStatistics } from './statistics.ts';
 import { Streams } from './streams.ts';
 import { Tokens } from './tokens.ts';
-import type { Compat, DeviceDirectory, FaultInformation, FaultType, PhysicalDeviceObject } from './types.ts';
+import { tellRefused, tellTranslated } from './translation-events.ts';
+import { type Compat, type FaultInformation, FaultType, type PhysicalDeviceObject } from './types.ts';
 
-export interface DmaIommuTuning {
-  /** Look, at each translation by a caller's tables, whether a fresh walk would say the same. Default false. */
-  readonly checkStale?: boolean | undefined;
-  /** What faults say of the unit. Default 0. */
-  readonly iommuBaseAddress?: bigint | undefined;
-  /** Default 0. */
-  readonly pciSegment?: number | undefined;
-  /** The highest PASID, 1 to 2^20 - 1. Default the latter. */
-  readonly pasidMax?: number | undefined;
-  /** Where the tables of domains that we own the tables of are. Default: a new one of its default size. */
-  readonly tableMemory?: TableMemory | undefined;
-}
-
-export interface DmaIommuOptions {
-  /** Its name in events. */
-  readonly name: string;
-  /** The guest's: callers' page tables are there. */
-  readonly memory: GuestMemory;
-  readonly devices: DeviceDirectory;
-  readonly jobs: JobQueue;
-  readonly trace: Trace;
-  /** Default `extended`. */
-  readonly compat?: Compat | undefined;
-  readonly options?: DmaIommuTuning | undefined;
-}
+export type { DmaIommuOptions, DmaIommuTuning } from './options.ts';
 
 export interface ProbeAnswer {
   /** Whether the access would go through. */
@@ -76,7 +59,7 @@ export interface ProbeAnswer {
 type Args<Name extends OperationName> = Parameters<DmaIommuOperations[Name]>[0];
 type Result<Name extends OperationName> = ReturnType<DmaIommuOperations[Name]>;
 
-export class DmaIommu implements Translator, DmaIommuOperations {
+export class DmaIommu implements RunTranslator, FaultInjectable, DmaIommuOperations {
   readonly statistics: DmaIommuStatistics = newStatistics();
   readonly compat: Compat;
   private readonly core: Core;
@@ -102,23 +85,39 @@ export class DmaIommu implements Translator, DmaIommuOperations {
     this.engines = new Engines(this.core, memory, { checkStale, tableMemory });
     this.faults = new Faults(this.core, { iommuBaseAddress, pciSegment });
     this.domains = new Domains(this.core, this.engines);
-    this.mapping = new Mapping(this.domains);
+    this.mapping = new Mapping(this.core, this.domains);
     this.tokens = new Tokens(this.core, this.domains);
     this.devices = new DeviceOperations(this.core, this.domains, this.streams);
     this.dmaDevices = new DmaDevices(this.core, this.domains, this.streams, pasidMax);
   }
 
-  /** As `Translator.translate`; `pasid` is -1 for a request without one. */
-  translate(requesterId: number, high: number, low: number, access: number, out: Translation, pasid = -1): boolean {
+  /** As `Translator.translate`; `pasid` is -1 for a request without one, `length` 0 where it is not known. */
+  translate(
+    requesterId: number,
+    high: number,
+    low: number,
+    access: number,
+    out: Translation,
+    pasid = -1,
+    length = 0,
+  ): boolean {
     const { core, streams } = this;
     core.statistics.translations++;
     const { generation } = core;
     const attachment = streams.attachments[requesterId];
     const domain = pasid < 0 ? attachment?.domain : this.domainOf(requesterId, pasid);
     const result = domain === undefined ? BLOCKED_FAULT : domain.space.translate(high, low, access, out);
-    if (result === TRANSLATED) return true;
+    if (result === TRANSLATED) {
+      if (core.answer.stale || (core.events.records.mask & EventClass.translation) !== 0)
+        tellTranslated(core, domain!, requesterId, high, low, access, length, out);
+      return true;
+    }
     // A reset while the tables were read: this request belongs to what is gone.
-    if (generation !== core.generation) return false;
+    if (generation !== core.generation) {
+      core.answer.clear();
+      return false;
+    }
+    if (core.answer.stale) tellRefused(core, domain!, requesterId, high, low, access, length);
     if (result === BLOCKED_FAULT) core.statistics.blocked++;
     this.faults.report({
       requesterId,
@@ -132,6 +131,30 @@ export class DmaIommu implements Translator, DmaIommuOperations {
       suppressed: pasid >= 0 && this.suppresses(requesterId),
     });
     return false;
+  }
+
+  /** As `FaultInjectable.refuse`; for requests without a PASID. */
+  refuse(requesterId: number, high: number, low: number, access: number): void {
+    const attachment = this.streams.attachments[requesterId];
+    const domain = attachment?.domain;
+    const type = domain === undefined ? BLOCKED_FAULT : FaultType.TranslationFault;
+    this.core.answer.clear();
+    if (domain !== undefined) this.core.answer.failed = WalkStatus.notPresent;
+    this.faults.report({ requesterId, pasid: -1, high, low, access, type, attachment, domain, suppressed: false });
+  }
+
+  /** Page by page. */
+  translateRun(
+    requesterId: number,
+    high: number,
+    low: number,
+    access: number,
+    length: number,
+    out: Translation,
+  ): boolean {
+    if (!this.translate(requesterId, high, low, access, out, -1, length)) return false;
+    out.bytes = bytesToPageEnd(out.shift, low, length);
+    return true;
   }
 
   /** The same unit for requests that carry this PASID. */
@@ -204,6 +227,8 @@ export class DmaIommu implements Translator, DmaIommuOperations {
     this.dmaDevices.reset();
     this.faults.reset();
     this.engines.invalidateAll();
+    this.core.answer.clear();
+    this.core.events.reset();
   }
 
   createDomain({ osManagedPageTable }: Args<'createDomain'>): Result<'createDomain'> {
@@ -218,131 +243,135 @@ export class DmaIommu implements Translator, DmaIommuOperations {
   }
 
   deleteDomain(args: Args<'deleteDomain'>): Answer {
-    return this.answer('deleteDomain', this.domains.delete(args));
+    return this.answer('deleteDomain', this.domains.delete(args), args);
   }
 
   attachDevice(args: Args<'attachDevice'>): Answer {
-    return this.answer('attachDevice', this.devices.attach(args));
+    return this.answer('attachDevice', this.devices.attach(args), args);
   }
 
   attachDeviceEx(args: Args<'attachDeviceEx'>): Answer {
-    return this.answer('attachDeviceEx', this.dmaDevices.attach(args));
+    return this.answer('attachDeviceEx', this.dmaDevices.attach(args), args);
   }
 
   detachDevice(args: Args<'detachDevice'>): Answer {
-    return this.answer('detachDevice', this.devices.detach(args));
+    return this.answer('detachDevice', this.devices.detach(args), args);
   }
 
   detachDeviceEx(args: Args<'detachDeviceEx'>): Answer {
-    return this.answer('detachDeviceEx', this.dmaDevices.detach(args));
+    return this.answer('detachDeviceEx', this.dmaDevices.detach(args), args);
   }
 
   flushDomain(args: Args<'flushDomain'>): Answer {
-    return this.answer('flushDomain', this.domains.flush(args));
+    return this.answer('flushDomain', this.domains.flush(args), args);
   }
 
   flushDomainByVaList(args: Args<'flushDomainByVaList'>): Answer {
-    return this.answer('flushDomainByVaList', this.domains.flushByVaList(args));
+    return this.answer('flushDomainByVaList', this.domains.flushByVaList(args), args);
   }
 
   queryInputMappings(args: Args<'queryInputMappings'>): Result<'queryInputMappings'> {
-    return this.answer('queryInputMappings', this.devices.queryInputMappings(args));
+    return this.answer('queryInputMappings', this.devices.queryInputMappings(args), args);
   }
 
   mapLogicalRange(args: Args<'mapLogicalRange'>): Answer {
-    return this.answer('mapLogicalRange', this.mapping.mapLogical(args));
+    return this.answer('mapLogicalRange', this.mapping.mapLogical(args), args);
   }
 
   mapLogicalRangeEx(args: Args<'mapLogicalRangeEx'>): Result<'mapLogicalRangeEx'> {
-    return this.answer('mapLogicalRangeEx', this.mapping.mapLogicalEx(args));
+    return this.answer('mapLogicalRangeEx', this.mapping.mapLogicalEx(args), args);
   }
 
   unmapLogicalRange(args: Args<'unmapLogicalRange'>): Answer {
-    return this.answer('unmapLogicalRange', this.mapping.unmapLogical(args));
+    return this.answer('unmapLogicalRange', this.mapping.unmapLogical(args), args);
   }
 
-  mapIdentityRange({ domain, permissions, mdl }: Args<'mapIdentityRange'>): Answer {
-    return this.answer('mapIdentityRange', this.mapping.mapIdentity(domain, permissions, mdl, BAD_MDL));
+  mapIdentityRange(args: Args<'mapIdentityRange'>): Answer {
+    const { domain, permissions, mdl } = args;
+    return this.answer('mapIdentityRange', this.mapping.mapIdentity(domain, permissions, mdl, BAD_MDL), args);
   }
 
-  mapIdentityRangeEx({ domain, permissions, physicalAddressToMap }: Args<'mapIdentityRangeEx'>): Answer {
-    return this.answer('mapIdentityRangeEx', this.mapping.mapIdentity(domain, permissions, physicalAddressToMap));
+  mapIdentityRangeEx(args: Args<'mapIdentityRangeEx'>): Answer {
+    const { domain, permissions, physicalAddressToMap } = args;
+    return this.answer('mapIdentityRangeEx', this.mapping.mapIdentity(domain, permissions, physicalAddressToMap), args);
   }
 
-  unmapIdentityRange({ domain, mdl }: Args<'unmapIdentityRange'>): Answer {
-    return this.answer('unmapIdentityRange', this.mapping.unmapIdentity(domain, mdl, BAD_UNMAP_MDL));
+  unmapIdentityRange(args: Args<'unmapIdentityRange'>): Answer {
+    const { domain, mdl } = args;
+    return this.answer('unmapIdentityRange', this.mapping.unmapIdentity(domain, mdl, BAD_UNMAP_MDL), args);
   }
 
-  unmapIdentityRangeEx({ domain, mappedPhysicalAddress }: Args<'unmapIdentityRangeEx'>): Answer {
-    return this.answer('unmapIdentityRangeEx', this.mapping.unmapIdentity(domain, mappedPhysicalAddress));
+  unmapIdentityRangeEx(args: Args<'unmapIdentityRangeEx'>): Answer {
+    const { domain, mappedPhysicalAddress } = args;
+    return this.answer('unmapIdentityRangeEx', this.mapping.unmapIdentity(domain, mappedPhysicalAddress), args);
   }
 
   setDeviceFaultReporting(args: Args<'setDeviceFaultReporting'>): Answer {
-    return this.answer('setDeviceFaultReporting', this.devices.setFaultReporting(args));
+    return this.answer('setDeviceFaultReporting', this.devices.setFaultReporting(args), args);
   }
 
   setDeviceFaultReportingEx(args: Args<'setDeviceFaultReportingEx'>): Answer {
-    return this.answer('setDeviceFaultReportingEx', this.dmaDevices.setFaultReporting(args));
+    return this.answer('setDeviceFaultReportingEx', this.dmaDevices.setFaultReporting(args), args);
   }
 
   configureDomain(args: Args<'configureDomain'>): Answer {
-    return this.answer('configureDomain', this.domains.configure(args));
+    return this.answer('configureDomain', this.domains.configure(args), args);
   }
 
   queryAvailableDomainTypes(args: Args<'queryAvailableDomainTypes'>): Result<'queryAvailableDomainTypes'> {
-    return this.answer('queryAvailableDomainTypes', this.dmaDevices.queryAvailableDomainTypes(args));
+    return this.answer('queryAvailableDomainTypes', this.dmaDevices.queryAvailableDomainTypes(args), args);
   }
 
   registerInterfaceStateChangeCallback(args: Args<'registerInterfaceStateChangeCallback'>): Answer {
-    return this.answer('registerInterfaceStateChangeCallback', this.dmaDevices.register(args));
+    return this.answer('registerInterfaceStateChangeCallback', this.dmaDevices.register(args), args);
   }
 
   unregisterInterfaceStateChangeCallback(args: Args<'unregisterInterfaceStateChangeCallback'>): Answer {
-    return this.answer('unregisterInterfaceStateChangeCallback', this.dmaDevices.unregister(args));
+    return this.answer('unregisterInterfaceStateChangeCallback', this.dmaDevices.unregister(args), args);
   }
 
   reserveLogicalAddressRange(args: Args<'reserveLogicalAddressRange'>): Result<'reserveLogicalAddressRange'> {
-    return this.answer('reserveLogicalAddressRange', this.tokens.reserve(args));
+    return this.answer('reserveLogicalAddressRange', this.tokens.reserve(args), args);
   }
 
   freeReservedLogicalAddressRange(args: Args<'freeReservedLogicalAddressRange'>): Answer {
-    return this.answer('freeReservedLogicalAddressRange', this.tokens.free(args));
+    return this.answer('freeReservedLogicalAddressRange', this.tokens.free(args), args);
   }
 
   mapReservedLogicalRange(args: Args<'mapReservedLogicalRange'>): Result<'mapReservedLogicalRange'> {
-    return this.answer('mapReservedLogicalRange', this.tokens.map(args));
+    return this.answer('mapReservedLogicalRange', this.tokens.map(args), args);
   }
 
   unmapReservedLogicalRange(args: Args<'unmapReservedLogicalRange'>): Answer {
-    return this.answer('unmapReservedLogicalRange', this.tokens.unmap(args));
+    return this.answer('unmapReservedLogicalRange', this.tokens.unmap(args), args);
   }
 
   createDevice(args: Args<'createDevice'>): Result<'createDevice'> {
-    return this.answer('createDevice', this.dmaDevices.create(args));
+    return this.answer('createDevice', this.dmaDevices.create(args), args);
   }
 
   deleteDevice(args: Args<'deleteDevice'>): Answer {
-    return this.answer('deleteDevice', this.dmaDevices.delete(args));
+    return this.answer('deleteDevice', this.dmaDevices.delete(args), args);
   }
 
   createPasidDevice(args: Args<'createPasidDevice'>): Result<'createPasidDevice'> {
-    return this.answer('createPasidDevice', this.dmaDevices.createPasid(args));
+    return this.answer('createPasidDevice', this.dmaDevices.createPasid(args), args);
   }
 
   deletePasidDevice(args: Args<'deletePasidDevice'>): Answer {
-    return this.answer('deletePasidDevice', this.dmaDevices.deletePasid(args));
+    return this.answer('deletePasidDevice', this.dmaDevices.deletePasid(args), args);
   }
 
   attachPasidDevice(args: Args<'attachPasidDevice'>): Answer {
-    return this.answer('attachPasidDevice', this.dmaDevices.attachPasid(args));
+    return this.answer('attachPasidDevice', this.dmaDevices.attachPasid(args), args);
   }
 
   detachPasidDevice(args: Args<'detachPasidDevice'>): Answer {
-    return this.answer('detachPasidDevice', this.dmaDevices.detachPasid(args));
+    return this.answer('detachPasidDevice', this.dmaDevices.detachPasid(args), args);
   }
 
   queryDeviceInfo(args: Args<'queryDeviceInfo'>): Result<'queryDeviceInfo'> {
-    return this.answer('queryDeviceInfo', this.dmaDevices.queryInfo(args));
+    return this.answer('queryDeviceInfo', this.dmaDevices.queryInfo(args), args);
   }
 
   private domainOf(requesterId: number, pasid: number): Domain | undefined {
@@ -355,13 +384,15 @@ export class DmaIommu implements Translator, DmaIommuOperations {
   }
 
   /** The one place where every answer passes: counted, and noted where it is a refusal. */
-  private answer<T extends Answer>(operation: OperationName, answer: T): T {
+  private answer<T extends Answer>(operation: OperationName, answer: T, args?: unknown): T {
     const counts = this.statistics.operations[operation];
     if (answer.status === NtStatus.SUCCESS) {
       counts.succeeded++;
     } else {
       counts.failed++;
-      this.core.note('dma-iommu.refused', { operation, status: ntStatusName(answer.status) });
+      const statusName = ntStatusName(answer.status);
+      const about = refusalDetail(this.core, operation, args);
+      this.core.note('dma-iommu.refused', { operation, status: statusName, statusName, ...about });
     }
     return answer;
   }

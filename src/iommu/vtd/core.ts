@@ -2,6 +2,7 @@
 import type { GuestMemory } from '../../memory/guest-memory.ts';
 import type { InterruptMessages, JobQueue } from '../../pci/ports.ts';
 import type { RegisterFile } from '../../pci/registers.ts';
+import { type Events, noEvents } from '../../trace/events.ts';
 import type { Trace, TraceValue } from '../../trace/trace.ts';
 import type { VtdCapabilities } from './capabilities.ts';
 import type { VtdStatistics } from './statistics.ts';
@@ -23,6 +24,9 @@ export class VtdCore {
   readonly registers: RegisterFile;
   readonly capabilities: VtdCapabilities;
   readonly statistics: VtdStatistics;
+  readonly events: Events;
+  /** The unit's number in events. */
+  readonly source: number;
   /** Grows with every reset: whoever waited for guest memory compares it and gives up. */
   generation = 0;
 
@@ -32,6 +36,8 @@ export class VtdCore {
     this.registers = parts.registers;
     this.capabilities = parts.capabilities;
     this.statistics = parts.statistics;
+    this.events = parts.trace.records ?? noEvents;
+    this.source = this.events.sourceId(parts.name);
   }
 
   /** Queues work that a reset in between cancels. */

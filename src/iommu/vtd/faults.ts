@@ -1,9 +1,11 @@
 /** Primary fault logging (7.2.1), the fault status register (11.4.7.1) and the fault event (7.3). */
 import type { FieldHandle } from '../../pci/registers.ts';
+import { EventClass, FaultOutcome, Kind } from '../../trace/event-kinds.ts';
 import { Access } from '../translator.ts';
 import { FAULT_RECORD_BYTES, FAULT_RECORD_OFFSET } from './capabilities.ts';
 import { address64, type VtdCore } from './core.ts';
 import { EventInterrupt } from './events.ts';
+import type { FaultDetail } from './fault-detail.ts';
 import { FAULT_REASONS, type FaultReason } from './fault-reasons.ts';
 
 const FIRST_WORD = FAULT_RECORD_OFFSET >>> 2;
@@ -48,7 +50,7 @@ export class FaultLog {
     return this.core.registers.get(this.queueError) === 1;
   }
 
-  /** A DMA fault. `suppressed` is the context entry's Fault Processing Disable. */
+  /** A DMA fault. `suppressed` is the context entry's Fault Processing Disable; `detail` is for the event only. */
   report(
     requesterId: number,
     high: number,
@@ -56,6 +58,7 @@ export class FaultLog {
     access: number,
     reason: FaultReason,
     suppressed: boolean,
+    detail: FaultDetail,
   ): void {
     const { statistics } = this.core;
     const info = FAULT_REASONS[reason];
@@ -73,6 +76,40 @@ export class FaultLog {
       name: info.name,
       condition: info.condition,
     });
+    // Last, so that the event of the failed transfer follows it.
+    if ((this.core.events.mask & EventClass.fault) !== 0) {
+      this.emit(requesterId, high, low, access, reason, FaultOutcome[outcome], detail);
+    }
+  }
+
+  private emit(
+    requesterId: number,
+    high: number,
+    low: number,
+    access: number,
+    reason: FaultReason,
+    outcome: number,
+    detail: FaultDetail,
+  ): void {
+    const { events, source } = this.core;
+    const { domain, cause, level, entryLow, entryHigh, entryFrame, addressWidth } = detail;
+    events.emitLong(
+      Kind.fault,
+      source,
+      requesterId | (access << 16) | (outcome << 18) | (cause << 22),
+      high,
+      low,
+      reason,
+      domain,
+      -1,
+      level,
+      entryHigh,
+      entryLow,
+      entryFrame >>> 20,
+      (entryFrame << 12) | detail.entryOffset,
+      addressWidth,
+      0,
+    );
   }
 
   /** An error of the invalidation queue (6.5.2.11). `info` is the code for IQERCD.IQEI. */

@@ -1,8 +1,10 @@
 /** The invalidation queue (6.5.2): a ring of descriptors in guest memory that software fills and the unit empties, in jobs. */
 import { MemoryStatus } from '../../memory/guest-memory.ts';
 import type { FieldHandle } from '../../pci/registers.ts';
+import { EventClass, Kind } from '../../trace/event-kinds.ts';
 import { MAX_ADDRESS_MASK } from './capabilities.ts';
 import { address64, frameOf, type VtdCore } from './core.ts';
+import { DescriptorCheck } from './descriptor-check.ts';
 import { DESCRIPTOR_BYTES, DESCRIPTORS, DescriptorType, descriptorType } from './descriptors.ts';
 import { EntryReader } from './entry-reader.ts';
 import { EventInterrupt } from './events.ts';
@@ -27,6 +29,15 @@ const QUEUE_PAGE_BYTES = 4096;
 const INTERRUPT_FLAG = 1 << 4;
 const STATUS_WRITE = 1 << 5;
 
+export interface InvalidationQueueOptions {
+  /** Tells the translation table mode in use. */
+  readonly mode: () => number;
+  /** Whether each descriptor is read a second time. */
+  readonly checks: boolean;
+  /** Asked at each wait descriptor; true: nothing says that it is complete. */
+  readonly dropCompletion: (() => boolean) | undefined;
+}
+
 export class InvalidationQueue {
   readonly completion: EventInterrupt;
   private readonly head: number;
@@ -41,15 +52,21 @@ export class InvalidationQueue {
   /** Grows when the queue is disabled or reset: whoever waited for guest memory compares it and gives up. */
   private cycle = 0;
   private readonly descriptor: EntryReader;
+  private readonly check: DescriptorCheck | undefined;
 
-  /** `mode` tells the translation table mode in use. */
+  private readonly mode: () => number;
+  private readonly dropCompletion: (() => boolean) | undefined;
+
   constructor(
     private readonly core: VtdCore,
     private readonly caches: CacheInvalidator,
     private readonly faults: FaultLog,
-    private readonly mode: () => number,
+    { mode, checks, dropCompletion }: InvalidationQueueOptions,
   ) {
     const { registers, capabilities } = core;
+    this.mode = mode;
+    this.dropCompletion = dropCompletion;
+    this.check = checks ? new DescriptorCheck(core) : undefined;
     this.completion = new EventInterrupt(core, 'IE', () => core.statistics.completionInterrupts++);
     this.descriptor = new EntryReader(core.memory);
     this.head = registers.offset('IQH') >>> 2;
@@ -153,6 +170,7 @@ export class InvalidationQueue {
         return this.stop(QueueError.reserved, `address mask ${mask} above CAP.MAMV`);
       }
     }
+    this.check?.compare(this.frameOf(head), head & 0xfff, this.descriptor);
     // The head moves when the descriptor is known to be valid, before it is carried out.
     const next = head + DESCRIPTOR_BYTES;
     words[this.head] = next === bytes ? 0 : next;
@@ -161,8 +179,13 @@ export class InvalidationQueue {
   }
 
   private fetch(head: number): boolean {
+    return this.descriptor.read(this.frameOf(head), head & 0xfff);
+  }
+
+  /** The page frame of the descriptor that many bytes from the start of the queue. */
+  private frameOf(head: number): number {
     const { words } = this.core.registers;
-    return this.descriptor.read(frameOf(words[this.base + 1], words[this.base]) + (head >>> 12), head & 0xfff);
+    return frameOf(words[this.base + 1], words[this.base]) + (head >>> 12);
   }
 
   private execute(type: number, granularity: number): void {
@@ -189,16 +212,32 @@ export class InvalidationQueue {
     const { w0, w1, w2, w3 } = this.descriptor;
     const interrupt = (w0 & INTERRUPT_FLAG) !== 0;
     statistics.waitDescriptors++;
+    if (this.dropCompletion?.()) {
+      this.emitWait(false, false);
+      return;
+    }
+    let written = false;
     if (w0 & STATUS_WRITE) {
       const high = w3 & this.statusHighMask;
       const low = w2;
       const status = memory.store32(frameOf(high, low), low & 0xffc, w1);
       if (cycle !== this.cycle) return;
-      if (status !== MemoryStatus.ok) this.core.note('vtd.statusWriteLost', { address: address64(high, low), status });
+      written = status === MemoryStatus.ok;
+      if (!written) this.core.note('vtd.statusWriteLost', { address: address64(high, low), status });
     }
+    this.emitWait(written, interrupt);
     if (!interrupt || registers.get(this.complete)) return;
     registers.set(this.complete, 1);
     this.completion.raise();
+  }
+
+  private emitWait(written: boolean, interrupt: boolean): void {
+    const { events, source } = this.core;
+    if ((events.mask & EventClass.invalidation) === 0) return;
+    const { w0, w1, w2, w3 } = this.descriptor;
+    const how = (written ? 1 : 0) | (interrupt ? 2 : 0);
+    if ((w0 & STATUS_WRITE) === 0) events.emit(Kind['invalidation.wait'], source, how, 0, 0, 0, 0);
+    else events.emit(Kind['invalidation.wait'], source, how, w3 & this.statusHighMask, w2, w1, 0);
   }
 
   private stop(error: QueueError, why: string): false {

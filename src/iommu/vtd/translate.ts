@@ -6,14 +6,13 @@ import { WalkStatus } from '../../page-tables/walker.ts';
 import type { TranslationCache } from '../translation-cache.ts';
 import type { TranslationEngine } from '../translation-engine.ts';
 import { Access, bytesToPageEnd, type Translation } from '../translator.ts';
-import { CONTEXT_ENTRY_BYTES, ContextEntry, type ContextRules, contextRules } from './context.ts';
 import { type ContextCache, FAULT_DOMAIN, Slot, SlotKind } from './context-cache.ts';
+import { ContextReader } from './context-reader.ts';
 import { address64, frameOf, type VtdCore } from './core.ts';
-import { EntryReader } from './entry-reader.ts';
 import { FaultReason } from './fault-reasons.ts';
 import type { FaultLog } from './faults.ts';
 import { RecentPage } from './recent-page.ts';
-import { checkRoot, contextTableFrame, type ReservedBits, ROOT_ENTRY_BYTES, rootReserved } from './root-table.ts';
+import { Refusals } from './refusals.ts';
 import type { VtdStatistics } from './statistics.ts';
 
 const READ_WRITE = Access.read | Access.write;
@@ -31,11 +30,11 @@ export class DmaRemapper {
   /** What the last Set Root Table Pointer took over from RTADDR. */
   rootFrame = 0;
   mode = 0;
+  readonly refusals: Refusals;
+  /** Walks that answered a request. */
+  walks = 0;
 
-  private readonly words: EntryReader;
-  private readonly entry = new ContextEntry();
-  private readonly rules: ContextRules;
-  private readonly rootReserved: ReservedBits;
+  private readonly reader: ContextReader;
   private readonly cachingMode: boolean;
   private readonly recent = new RecentPage();
   private readonly cache: TranslationCache;
@@ -46,14 +45,13 @@ export class DmaRemapper {
     private readonly core: VtdCore,
     private readonly contexts: ContextCache,
     private readonly engine: TranslationEngine,
-    private readonly faults: FaultLog,
+    faults: FaultLog,
   ) {
     this.cache = engine.cache;
     this.statistics = core.statistics;
     this.engineCounters = engine.counters;
-    this.words = new EntryReader(core.memory);
-    this.rules = contextRules(core.capabilities);
-    this.rootReserved = rootReserved(core.capabilities.hostAddressWidth);
+    this.reader = new ContextReader(core.memory, core.capabilities);
+    this.refusals = new Refusals(core, contexts, engine, faults, this);
     this.cachingMode = core.capabilities.cachingMode;
   }
 
@@ -189,13 +187,17 @@ export class DmaRemapper {
       statistics.contextHits++;
     } else {
       statistics.contextMisses++;
+      const { reader } = this;
       const reason = this.load(requesterId);
       // A reset while guest memory was read: this request belongs to what is gone.
       if (generation !== core.generation) return false;
+      this.refusals.watch?.contextRead(requesterId, reason, reader.entry);
+      if (generation !== core.generation) return false;
       if (reason !== 0 && !this.cachesFault(reason)) {
-        return this.fault(requesterId, high, low, access, reason, this.entry.faultProcessingDisabled);
+        return this.refusals.byEntries(requesterId, high, low, access, reason, reader);
       }
-      at = reason === 0 ? contexts.fill(requesterId, this.entry) : contexts.fillFault(requesterId, this.entry, reason);
+      at =
+        reason === 0 ? contexts.fill(requesterId, reader.entry) : contexts.fillFault(requesterId, reader.entry, reason);
     }
 
     const slot = contexts.words;
@@ -208,18 +210,21 @@ export class DmaRemapper {
     }
     const domain = slot[at + Slot.domain]!;
     const levels = slot[at + Slot.levels]!;
+    const { misses } = this.engineCounters;
     const status = this.engine.translate(domain, slot[at + Slot.rootFrame]!, levels, high, low, access, out);
     if (generation !== core.generation) {
       // The walk may have filled the caches after the reset had emptied them.
       this.engine.invalidateAll();
       return false;
     }
+    const walked = this.engineCounters.misses !== misses;
     if (status !== WalkStatus.ok) {
-      const reason = this.reasonOf(status, at, high, low, access, out);
-      if (generation !== core.generation) return false;
-      return this.fault(requesterId, high, low, access, reason, slot[at + Slot.faultProcessingDisabled] === 1);
+      return this.refusals.byEngine(requesterId, high, low, access, length, out, at, status, walked);
     }
-    return this.finish(requesterId, high, low, access, length, out, at);
+    if (walked) this.refusals.watch?.walked(domain, high, low, out);
+    const usable = this.finish(requesterId, high, low, access, length, out, at);
+    if (walked && usable) this.walks++;
+    return usable;
   }
 
   /** After a translation of the first page: whether it may be used, and how far it goes. */
@@ -247,8 +252,8 @@ export class DmaRemapper {
     const slot = this.contexts.words;
     // A faulting translation is not cached unless caching mode says so (6.2.4.1).
     if (!this.cachingMode) this.engine.invalidatePages(slot[at + Slot.domain]!, high, low, 0, true);
-    const suppressed = slot[at + Slot.faultProcessingDisabled] === 1;
-    return this.fault(requesterId, high, low, access, FaultReason.interruptAddress, suppressed);
+    const domain = slot[at + Slot.domain]!;
+    return this.refusals.byContext(requesterId, high, low, access, 1, FaultReason.interruptAddress, at, domain, 0);
   }
 
   /** What is not an address within reach of the second-stage tables of a good context entry. */
@@ -263,16 +268,16 @@ export class DmaRemapper {
   ): boolean {
     const slot = this.contexts.words;
     const { statistics } = this.core;
-    const suppressed = slot[at + Slot.faultProcessingDisabled] === 1;
-    const kind = slot[at + Slot.kind];
-    if (kind === SlotKind.fault) {
-      return this.fault(requesterId, high, low, access, slot[at + Slot.reason] as FaultReason, suppressed);
+    if (slot[at + Slot.kind] === SlotKind.fault) {
+      const reason = slot[at + Slot.reason] as FaultReason;
+      return this.refusals.byContext(requesterId, high, low, access, length, reason, at, -1, 0);
     }
-    if (high === 0 && low >>> 20 === INTERRUPT_MEBIBYTE) {
-      return this.fault(requesterId, high, low, access, FaultReason.interruptAddress, suppressed);
-    }
-    if (high >>> slot[at + Slot.limitShift]! !== 0) {
-      return this.fault(requesterId, high, low, access, FaultReason.addressBeyondWidth, suppressed);
+    const toInterruptRange = high === 0 && low >>> 20 === INTERRUPT_MEBIBYTE;
+    if (toInterruptRange || high >>> slot[at + Slot.limitShift]! !== 0) {
+      const reason = toInterruptRange ? FaultReason.interruptAddress : FaultReason.addressBeyondWidth;
+      const domain = slot[at + Slot.domain]!;
+      const width = slot[at + Slot.limitShift]! + 32;
+      return this.refusals.byContext(requesterId, high, low, access, length, reason, at, domain, width);
     }
     const limit = beforeInterruptRange(high, low, frameOf(high, low), length);
     const pages = identity(high, low, bytesToPageEnd(GIBIBYTE_SHIFT, low, limit), out);
@@ -294,18 +299,11 @@ export class DmaRemapper {
     return false;
   }
 
-  /** Reads the requester's root and context entry into `entry`. Returns why it cannot be used, or zero. */
+  /** Reads the requester's root and context entry into `reader`. Returns why it cannot be used, or zero. */
   private load(requesterId: number): FaultReason | 0 {
-    const { entry, words } = this;
-    entry.faultProcessingDisabled = false;
-    if (this.mode !== 0) return FaultReason.rootTableMode;
-    if (!words.readWhole(this.rootFrame, (requesterId >>> 8) * ROOT_ENTRY_BYTES)) return FaultReason.rootTableAccess;
-    const rootError = checkRoot(words.w0, words.w1, words.w2, words.w3, this.rootReserved);
-    if (rootError !== 0) return rootError;
-    const table = contextTableFrame(words.w0, words.w1);
-    if (!words.readWhole(table, (requesterId & 0xff) * CONTEXT_ENTRY_BYTES)) return FaultReason.contextTableAccess;
-    const error = entry.decode(words.w0, words.w1, words.w2, words.w3, this.rules);
-    if (error === 0 && this.cachingMode && entry.domain === FAULT_DOMAIN) {
+    const { reader } = this;
+    const error = reader.read(requesterId, this.rootFrame, this.mode);
+    if (error === 0 && this.cachingMode && reader.entry.domain === FAULT_DOMAIN) {
       this.core.note('vtd.reservedDomain', { requesterId });
     }
     return error;
@@ -319,46 +317,6 @@ export class DmaRemapper {
       reason === FaultReason.contextInvalid ||
       reason === FaultReason.contextReserved
     );
-  }
-
-  private reasonOf(
-    status: WalkStatus,
-    at: number,
-    high: number,
-    low: number,
-    access: number,
-    out: Translation,
-  ): FaultReason {
-    const slot = this.contexts.words;
-    const levels = slot[at + Slot.levels];
-    switch (status) {
-      case WalkStatus.badPointer:
-        // The table that the context entry itself points to counts as the context entry's fault (LCT.4.3).
-        return this.engine.walker.level === levels ? FaultReason.contextInvalid : FaultReason.pageTableAccess;
-      case WalkStatus.reserved:
-        return FaultReason.pageTableReserved;
-      case WalkStatus.tooWide:
-        return FaultReason.addressBeyondWidth;
-      default:
-        break;
-    }
-    if (access !== READ_WRITE) return access === Access.write ? FaultReason.writeDenied : FaultReason.readDenied;
-    const domain = slot[at + Slot.domain];
-    const root = slot[at + Slot.rootFrame];
-    const mayWrite = this.engine.translate(domain, root, levels, high, low, Access.write, out) === WalkStatus.ok;
-    return mayWrite ? FaultReason.readDenied : FaultReason.writeDenied;
-  }
-
-  private fault(
-    requesterId: number,
-    high: number,
-    low: number,
-    access: number,
-    reason: FaultReason,
-    suppressed: boolean,
-  ): false {
-    this.faults.report(requesterId, high, low, access, reason, suppressed);
-    return false;
   }
 }
 

@@ -3,9 +3,12 @@ import type { GuestMemory } from '../../memory/guest-memory.ts';
 import { vtdSecondStage } from '../../page-tables/vtd-second-stage.ts';
 import type { InterruptMessages, JobQueue } from '../../pci/ports.ts';
 import { type FieldHandle, type RegisterAccess, RegisterFile, type RegisterHandler } from '../../pci/registers.ts';
+import { EventClass, Kind, ResetWhat } from '../../trace/event-kinds.ts';
+import type { Events } from '../../trace/events.ts';
 import type { Trace } from '../../trace/trace.ts';
 import { TranslationEngine } from '../translation-engine.ts';
-import type { RunTranslator, Translation } from '../translator.ts';
+import type { FaultInjectable, RunTranslator, Translation } from '../translator.ts';
+import { AnswerWatch } from './answer-watch.ts';
 import { type VtdCapabilities, type VtdOptions, vtdCapabilities } from './capabilities.ts';
 import { ContextCache } from './context-cache.ts';
 import { address64, frameOf, VtdCore } from './core.ts';
@@ -16,6 +19,7 @@ import { RegisterInvalidation } from './register-invalidation.ts';
 import { vtdRegisters } from './registers.ts';
 import { newStatistics, type VtdStatistics } from './statistics.ts';
 import { DmaRemapper } from './translate.ts';
+import { VtdWatch } from './watch.ts';
 
 export interface VtdUnitOptions {
   /** Its name in events. */
@@ -26,6 +30,13 @@ export interface VtdUnitOptions {
   readonly jobs: JobQueue;
   readonly trace: Trace;
   readonly options?: Partial<VtdOptions>;
+  /**
+   * Whether every answer is compared with the tables (`stale` events), and what is attached and mapped is followed (`attach`,
+   * `detach`, `mapping.*`, `descriptor.changed`). Default false.
+   */
+  readonly checks?: boolean;
+  /** Asked at each wait descriptor; true: nothing says that it is complete. For tests of drivers that wait for it. */
+  readonly dropCompletion?: (() => boolean) | undefined;
 }
 
 const TRANSLATION_ENABLE = 1 << 31;
@@ -34,7 +45,7 @@ const QUEUE_ENABLE = 1 << 26;
 const PAGE_MASK = ~0xfff;
 const TABLE_MODE_SHIFT = 10;
 
-export class VtdUnit implements RunTranslator, RegisterHandler {
+export class VtdUnit implements RunTranslator, FaultInjectable, RegisterHandler {
   readonly registers: RegisterFile;
   readonly statistics: VtdStatistics;
   readonly capabilities: VtdCapabilities;
@@ -43,6 +54,11 @@ export class VtdUnit implements RunTranslator, RegisterHandler {
   private readonly contexts = new ContextCache();
   private readonly faults: FaultLog;
   private readonly remapper: DmaRemapper;
+  private readonly watch: VtdWatch | undefined;
+  private readonly answers: AnswerWatch;
+  private readonly events: Events;
+  /** Event classes for which translations take the longer way. */
+  private readonly watchedClasses: number;
   private readonly queue: InvalidationQueue;
   private readonly registerInvalidation: RegisterInvalidation;
   private readonly translationEnabled: FieldHandle;
@@ -54,7 +70,7 @@ export class VtdUnit implements RunTranslator, RegisterHandler {
   private readonly effects: ReadonlyMap<number, () => void>;
 
   /** Throws an Error where the options contradict the specification or each other. */
-  constructor({ name, memory, messages, jobs, trace, options }: VtdUnitOptions) {
+  constructor({ name, memory, messages, jobs, trace, options, checks = false, dropCompletion }: VtdUnitOptions) {
     const capabilities = vtdCapabilities(options);
     const { hostAddressWidth, largePages, snoopControl } = capabilities;
     const format = vtdSecondStage({ hostAddressWidth, largePages, snoop: snoopControl });
@@ -66,9 +82,14 @@ export class VtdUnit implements RunTranslator, RegisterHandler {
     this.core = new VtdCore({ name, memory, messages, jobs, trace, registers, capabilities, statistics });
     this.faults = new FaultLog(this.core);
     this.remapper = new DmaRemapper(this.core, this.contexts, this.engine, this.faults);
+    this.watch = checks ? new VtdWatch(this.core, this.contexts, this.engine, format, this.remapper) : undefined;
+    this.remapper.refusals.watch = this.watch;
+    this.answers = new AnswerWatch(this.core, this.remapper, this.contexts, this.watch?.stale);
+    this.events = this.core.events;
+    this.watchedClasses = EventClass.translation | (checks ? EventClass.fault : 0);
     const mode = () => this.remapper.mode;
-    const invalidator = new CacheInvalidator(this.core, this.contexts, this.engine);
-    this.queue = new InvalidationQueue(this.core, invalidator, this.faults, mode);
+    const invalidator = new CacheInvalidator(this.core, this.contexts, this.engine, this.watch);
+    this.queue = new InvalidationQueue(this.core, invalidator, this.faults, { mode, checks, dropCompletion });
     this.registerInvalidation = new RegisterInvalidation(this.core, invalidator, mode);
     this.translationEnabled = registers.field('GSTS', 'TES');
     this.rootPointerSet = registers.field('GSTS', 'RTPS');
@@ -79,7 +100,7 @@ export class VtdUnit implements RunTranslator, RegisterHandler {
   }
 
   translate(requesterId: number, high: number, low: number, access: number, out: Translation): boolean {
-    return this.remapper.translate(requesterId, high, low, access, out);
+    return this.translateRun(requesterId, high, low, access, 1, out);
   }
 
   translateRun(
@@ -90,7 +111,26 @@ export class VtdUnit implements RunTranslator, RegisterHandler {
     length: number,
     out: Translation,
   ): boolean {
-    return this.remapper.translateRun(requesterId, high, low, access, length, out);
+    const found = this.remapper.translateRun(requesterId, high, low, access, length, out);
+    if ((this.events.mask & this.watchedClasses) !== 0 && found) {
+      this.answers.answered(requesterId, high, low, access, out);
+    }
+    return found;
+  }
+
+  /** Translations are told in events of their own: what follows one has its time. */
+  get emitsTranslations(): boolean {
+    return true;
+  }
+
+  /** Records and reports a fault as if nothing were mapped at the address; the caches stay as they are. */
+  refuse(requesterId: number, high: number, low: number, access: number): void {
+    this.remapper.refusals.onPurpose(requesterId, high, low, access);
+  }
+
+  /** Mappings that are no longer followed because there are too many; 0 without checks. */
+  get forgottenMappings(): number {
+    return this.watch?.mappings.forgotten ?? 0;
   }
 
   read(access: RegisterAccess): void {
@@ -122,6 +162,10 @@ export class VtdUnit implements RunTranslator, RegisterHandler {
     this.remapper.enabled = false;
     this.remapper.rootFrame = 0;
     this.remapper.mode = 0;
+    if ((this.events.mask & EventClass.connection) !== 0) {
+      this.events.emit(Kind.reset, this.core.source, ResetWhat.iommu, 0, 0, 0, 0);
+    }
+    this.watch?.reset();
   }
 
   private wire(): Map<number, () => void> {
@@ -179,6 +223,7 @@ export class VtdUnit implements RunTranslator, RegisterHandler {
     const high = registers.words[this.rootTable + 1];
     remapper.rootFrame = frameOf(high, low);
     remapper.mode = (low >>> TABLE_MODE_SHIFT) & 3;
+    this.watch?.switched();
     registers.set(this.rootPointerSet, 1);
     this.core.note('vtd.rootTable', { address: address64(high, low & PAGE_MASK), mode: remapper.mode });
   }
@@ -186,6 +231,7 @@ export class VtdUnit implements RunTranslator, RegisterHandler {
   private switchTranslation(enable: number): void {
     this.registers.set(this.translationEnabled, enable);
     this.remapper.enabled = enable === 1;
+    this.watch?.switched();
     if (enable === 1 && this.registers.get(this.rootPointerSet) === 0) this.core.note('vtd.noRootTable', {});
     if (enable === 0) this.faults.rewind();
     this.core.note('vtd.enabled', { enabled: enable === 1 });

@@ -158,7 +158,12 @@ it('notes and counts every refusal', () => {
     {
       kind: 'dma-iommu.refused',
       source: 'iommu',
-      detail: { operation: 'deleteDomain', status: 'STATUS_INVALID_HANDLE' },
+      detail: {
+        operation: 'deleteDomain',
+        status: 'STATUS_INVALID_HANDLE',
+        statusName: 'STATUS_INVALID_HANDLE',
+        domain: NONE,
+      },
     },
   ]);
   expect(unit.statistics.operations.deleteDomain).toEqual({ succeeded: 0, failed: 1 });

@@ -2,6 +2,7 @@
 import { expect } from 'vitest';
 import { NtStatus, ntStatusName } from '../../../src/iommu/dma-iommu/ntstatus.ts';
 import type { Answer } from '../../../src/iommu/dma-iommu/operations.ts';
+import type { DmaIommuTuning } from '../../../src/iommu/dma-iommu/options.ts';
 import {
   type Compat,
   type DeviceCreationConfiguration,
@@ -16,7 +17,7 @@ import {
   type PhysicalAddressToMap,
   type ReservedRegion,
 } from '../../../src/iommu/dma-iommu/types.ts';
-import { DmaIommu, type DmaIommuTuning } from '../../../src/iommu/dma-iommu/unit.ts';
+import { DmaIommu } from '../../../src/iommu/dma-iommu/unit.ts';
 import { Access, Translation } from '../../../src/iommu/translator.ts';
 import { LocalMemory } from '../../../src/memory/local-memory.ts';
 import type { JobQueue } from '../../../src/pci/ports.ts';
@@ -72,6 +73,7 @@ export class Jobs implements JobQueue {
 export interface RigOptions extends DmaIommuTuning {
   readonly compat?: Compat;
   readonly memoryBytes?: number;
+  readonly trace?: TraceLog;
 }
 
 export const RW = Access.read | Access.write;
@@ -82,13 +84,14 @@ export class Rig {
   readonly memory: LocalMemory;
   readonly directory = new Directory();
   readonly jobs = new Jobs();
-  readonly trace = new TraceLog();
+  readonly trace: TraceLog;
   readonly unit: DmaIommu;
   readonly out = new Translation();
 
-  constructor({ compat = 'extended', memoryBytes = 1 << 20, ...options }: RigOptions = {}) {
+  constructor({ compat = 'extended', memoryBytes = 1 << 20, trace = new TraceLog(), ...options }: RigOptions = {}) {
+    this.trace = trace;
     this.memory = new LocalMemory(memoryBytes);
-    const { memory, directory: devices, jobs, trace } = this;
+    const { memory, directory: devices, jobs } = this;
     this.unit = new DmaIommu({ name: 'iommu', memory, devices, jobs, trace, compat, options });
   }
 

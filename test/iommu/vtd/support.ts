@@ -5,7 +5,7 @@ import { VtdUnit } from '../../../src/iommu/vtd/unit.ts';
 import type { MemoryStatus } from '../../../src/memory/guest-memory.ts';
 import { LocalMemory } from '../../../src/memory/local-memory.ts';
 import type { RegisterAccess } from '../../../src/pci/registers.ts';
-import { TraceLog } from '../../../src/trace/trace.ts';
+import { type Trace, TraceLog } from '../../../src/trace/trace.ts';
 
 export const FRAMES = 512;
 
@@ -123,7 +123,7 @@ export class Bench {
   private nextTable: number = Frame.tables;
   private tail = 0;
 
-  constructor(options: Partial<VtdOptions> = {}) {
+  constructor(options: Partial<VtdOptions> = {}, more: { checks?: boolean; trace?: Trace } = {}) {
     this.unit = new VtdUnit({
       name: 'vtd',
       memory: this.memory,
@@ -136,6 +136,7 @@ export class Bench {
       jobs: this.jobs,
       trace: this.trace,
       options,
+      ...more,
     });
   }
 

@@ -259,6 +259,12 @@ int dma_iommu_dispatch_state_changes(int timeout_ms)
 	}
 }
 
+struct dma_iommu_command *dma_iommu_command_ring(size_t *entries)
+{
+	*entries = (size_t)1 << COMMAND_RING_SIZE;
+	return commands;
+}
+
 static void submit(struct dma_iommu_command *command)
 {
 	command->cookie = ++cookie;

@@ -69,4 +69,7 @@ bool dma_iommu_probe(PDEVICE_OBJECT device, int32_t pasid, uint64_t iova, uint32
  */
 void *dma_iommu_scratch(size_t size, uint64_t *physical);
 
+/* The command ring, of so many entries: for programs that write to it behind the function's back. */
+struct dma_iommu_command *dma_iommu_command_ring(size_t *entries);
+
 #endif

@@ -19,6 +19,13 @@ bool failed(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The same with ": " and the text of errno at the end. */
 bool failed_errno(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* In a function that returns bool: it returns false where a step that has called failed() went wrong. */
+#define TRY(step)                     \
+	do {                          \
+		if (!(step))          \
+			return false; \
+	} while (0)
+
 /* Facts go into the JSON object beside name, title, pass and detail. Facts beyond MAX_FACTS end the program. */
 void fact_number(const char *key, uint64_t value);
 void fact_address(const char *key, uint64_t value);

@@ -4,7 +4,7 @@
 
 #include "memory/patterns.h"
 #include "memory/physical.h"
-#include "vfio.h"
+#include "vfio/vfio.h"
 
 struct dma_buffer {
 	uint8_t *memory;

@@ -2,7 +2,7 @@
 #ifndef DMA_IOMMU_DEMO_CASES_H
 #define DMA_IOMMU_DEMO_CASES_H
 
-#include "fixture.h"
+#include "dma_iommu_cases/fixture.h"
 
 /* cases_domains.c */
 bool case_create_domain(struct fixture *fixture);

@@ -1,6 +1,6 @@
 /* Domains and what is in them, version 1. */
 #include "cases.h"
-#include "checks.h"
+#include "dma_iommu_cases/checks.h"
 
 #define NO_DEVICE "0000:ff:1f.7"
 

@@ -1,6 +1,6 @@
 /* Domains and what is in them, versions 2 and 3. */
 #include "cases.h"
-#include "checks.h"
+#include "dma_iommu_cases/checks.h"
 
 #define NO_FLAGS ((IOMMU_DMA_DOMAIN_CREATION_FLAGS){ 0 })
 #define HOLE_IOVA 0x120009000000ull

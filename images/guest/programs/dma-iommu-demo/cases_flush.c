@@ -1,5 +1,5 @@
 /* What stays in the IOTLB until it is flushed, and what goes with a flush. */
-#include "callers.h"
+#include "dma_iommu_cases/callers.h"
 #include "cases.h"
 
 /* The probe says that the address still leads there although the tables say otherwise, and so does the device. */

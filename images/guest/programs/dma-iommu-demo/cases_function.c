@@ -1,6 +1,6 @@
 /* The function itself: which interfaces it has, what it does with commands that make no sense, and its interrupts. */
 #include "cases.h"
-#include "checks.h"
+#include "dma_iommu_cases/checks.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* Maps and unmaps of version 1. */
 #include "cases.h"
-#include "checks.h"
+#include "dma_iommu_cases/checks.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* Maps of versions 2 and 3, and the addresses that the buddy allocator chooses. */
 #include "cases.h"
-#include "checks.h"
+#include "dma_iommu_cases/checks.h"
 
 #define NO_FLAGS ((IOMMU_DMA_DOMAIN_CREATION_FLAGS){ 0 })
 

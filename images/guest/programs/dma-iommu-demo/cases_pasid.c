@@ -1,6 +1,6 @@
 /* Version 3: DMA that carries a PASID. */
 #include "cases.h"
-#include "checks.h"
+#include "dma_iommu_cases/checks.h"
 
 #define PASID_MAX 0xfffffu
 

@@ -1,6 +1,6 @@
 /* What the function tells: faults, state changes, which ids and which types of domain there are. */
 #include "cases.h"
-#include "checks.h"
+#include "dma_iommu_cases/checks.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* Logical addresses that are set apart first and mapped in pieces later. */
 #include "cases.h"
-#include "checks.h"
+#include "dma_iommu_cases/checks.h"
 
 #define TOKEN_IOVA 0x120008000000ull
 #define TOKEN_PAGES 4

@@ -1,5 +1,5 @@
 /* Domains that walk page tables which this program builds. */
-#include "callers.h"
+#include "dma_iommu_cases/callers.h"
 #include "cases.h"
 
 static unsigned long long printable(uint64_t value)

@@ -7,6 +7,7 @@ import { RESERVED_NOT_ZERO, UNKNOWN_OPCODE } from './choices.ts';
 import { commandHandlers } from './commands.ts';
 import type { Completions } from './completions.ts';
 import type { FunctionCore } from './core.ts';
+import type { DescriptorCheck } from './descriptor-check.ts';
 import { argumentLayouts, CommandFlag, commandLayout } from './layout.ts';
 import { COMMANDS_PER_JOB, LIST_ELEMENTS_PER_JOB } from './limits.ts';
 import { RingError } from './registers.ts';
@@ -40,6 +41,8 @@ export class CommandRing {
     private readonly ring: Ring,
     private readonly completions: Completions,
     private readonly parts: CallParts,
+    /** Looks whether software changes commands while they are carried out; undefined: nobody wants to know. */
+    private readonly check?: DescriptorCheck,
   ) {}
 
   /** There may be something to do: new commands, room for completions, an error cleared, a state change. */
@@ -83,6 +86,8 @@ export class CommandRing {
       ring.fail(RingError.memory, { index: head });
       return false;
     }
+    this.check?.check(ring.frameOf(head), ring.offsetOf(head), command);
+    if (cycle !== core.cycle) return false;
     const answer = completions.begin();
     const status = this.execute(new Call(this.parts, command, answer));
     if (cycle !== core.cycle) return false;

@@ -2,6 +2,7 @@
 import type { GuestMemory } from '../../../memory/guest-memory.ts';
 import type { InterruptLine, JobQueue } from '../../../pci/ports.ts';
 import type { RegisterFile } from '../../../pci/registers.ts';
+import { type Events, noEvents } from '../../../trace/events.ts';
 import type { Trace, TraceValue } from '../../../trace/trace.ts';
 
 export interface FunctionParts {
@@ -20,7 +21,13 @@ export class FunctionCore {
   /** Grows whenever the rings are enabled, disabled or reset: whoever waited for guest memory compares it and gives up. */
   cycle = 0;
 
+  readonly records: Events;
+  /** Its number in events. */
+  readonly source: number;
+
   constructor(private readonly parts: FunctionParts) {
+    this.records = parts.trace.records ?? noEvents;
+    this.source = this.records.sourceId(parts.name);
     this.memory = parts.memory;
     this.line = parts.line;
     this.registers = parts.registers;

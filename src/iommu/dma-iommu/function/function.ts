@@ -8,6 +8,7 @@ import type { Compat, DeviceDirectory } from '../types.ts';
 import { CommandRing } from './command-ring.ts';
 import { Completions } from './completions.ts';
 import { FunctionCore } from './core.ts';
+import { DescriptorCheck } from './descriptor-check.ts';
 import { DirectoryRegisters } from './directory.ts';
 import { FaultRing } from './fault-ring.ts';
 import { REGISTER_BAR } from './identity.ts';
@@ -34,6 +35,8 @@ export interface DmaIommuFunctionOptions {
   readonly translation: TranslationSwitch;
   /** The one that the operations have; only told to the guest. Default: `extended`. */
   readonly compat?: Compat;
+  /** Read every command a second time before it is carried out, to find those that software changes meanwhile. Default false. */
+  readonly checks?: boolean | undefined;
 }
 
 const ENABLE = 1 << 0;
@@ -75,6 +78,7 @@ export class DmaIommuFunction implements RegisterHandler {
     directory,
     translation,
     compat,
+    checks = false,
   }: DmaIommuFunctionOptions) {
     this.registers = new RegisterFile(dmaIommuRegisters(compat), trace, name);
     const { registers } = this;
@@ -93,13 +97,15 @@ export class DmaIommuFunction implements RegisterHandler {
     this.completions = new Completions(core, this.completionRing, this.interrupts);
     this.faults = new FaultRing(core, this.faultRing, this.interrupts);
     this.stateChanges = new StateChanges(operations, this.completions, () => this.commands.wake());
-    this.commands = new CommandRing(core, this.commandRing, this.completions, {
+    const parts = {
       core,
       operations,
       lists: new GuestLists(core),
       stateChanges: this.stateChanges,
       faultHandler: () => this.faults.handler(),
-    });
+    };
+    const check = checks ? new DescriptorCheck(core, commandLayout.bytes) : undefined;
+    this.commands = new CommandRing(core, this.commandRing, this.completions, parts, check);
     this.probe = new ProbeRegisters(core, translation, job => jobs.push(job));
     this.directory = new DirectoryRegisters(core, directory);
     this.ready = registers.field('STATUS', 'READY');

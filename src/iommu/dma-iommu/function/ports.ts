@@ -1,5 +1,5 @@
 /** What the PCI function asks of the unit behind it, besides the operations themselves. `DmaIommu` is one. */
-import type { Translation, Translator } from '../../translator.ts';
+import type { FaultInjectable, Translation, Translator } from '../../translator.ts';
 import type { ProbeAnswer } from '../unit.ts';
 
 export interface DmaIommuControl {
@@ -12,7 +12,7 @@ export interface DmaIommuControl {
   probe(requesterId: number, pasid: number, high: number, low: number, access: number): ProbeAnswer;
 }
 
-export interface SwitchedTranslator extends Translator, Pick<DmaIommuControl, 'probe'> {
+export interface SwitchedTranslator extends Translator, Partial<FaultInjectable>, Pick<DmaIommuControl, 'probe'> {
   /** `pasid` is -1 for a request without one. */
   translate(requesterId: number, high: number, low: number, access: number, out: Translation, pasid?: number): boolean;
   /** Whether such requests belong to a domain. */

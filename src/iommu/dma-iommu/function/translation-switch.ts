@@ -3,8 +3,12 @@
  * none passes untranslated until translation is switched on, as firmware and systems without a driver expect of every IOMMU; from
  * then on it is blocked.
  */
+import { EventClass, Kind, TranslationSource } from '../../../trace/event-kinds.ts';
+import { type Events, noEvents } from '../../../trace/events.ts';
+import { silentTrace, type Trace } from '../../../trace/trace.ts';
 import {
   Access,
+  type FaultInjectable,
   isRunTranslator,
   PageByPage,
   type RunTranslator,
@@ -17,17 +21,32 @@ import type { ProbeAnswer } from '../unit.ts';
 import { ADDRESS_BITS } from './limits.ts';
 import type { SwitchedTranslator } from './ports.ts';
 
+export interface TranslationSwitchOptions {
+  readonly trace?: Trace;
+  readonly name?: string;
+}
+
 const NO_PASID = -1;
+const NO_DOMAIN = -1;
 const FRAME_HIGH_SHIFT = 20;
 const FRAME_LOW_SHIFT = 12;
 const HIGH_WITHOUT_MEMORY = ~((1 << (ADDRESS_BITS - 32)) - 1);
 
-export class TranslationSwitch implements RunTranslator {
+export class TranslationSwitch implements RunTranslator, FaultInjectable {
   enabled = false;
   private readonly runs: RunTranslator;
   private readonly untranslated = new Untranslated();
 
-  constructor(private readonly unit: SwitchedTranslator) {
+  private readonly records: Events;
+  private readonly source: number;
+
+  /** `name` is that of the unit in events. */
+  constructor(
+    private readonly unit: SwitchedTranslator,
+    { trace = silentTrace, name = '' }: TranslationSwitchOptions = {},
+  ) {
+    this.records = trace.records ?? noEvents;
+    this.source = this.records.sourceId(name);
     this.runs = isRunTranslator(unit) ? unit : new PageByPage(unit);
   }
 
@@ -54,7 +73,16 @@ export class TranslationSwitch implements RunTranslator {
     out: Translation,
     pasid = NO_PASID,
   ): boolean {
-    if (this.bypasses(requesterId, pasid)) return this.untranslated.translate(requesterId, high, low, access, out);
+    if (this.bypasses(requesterId, pasid)) {
+      return this.told(
+        this.untranslated.translate(requesterId, high, low, access, out),
+        requesterId,
+        high,
+        low,
+        access,
+        out,
+      );
+    }
     return this.unit.translate(requesterId, high, low, access, out, pasid);
   }
 
@@ -66,8 +94,31 @@ export class TranslationSwitch implements RunTranslator {
     length: number,
     out: Translation,
   ): boolean {
-    const through = this.bypasses(requesterId, NO_PASID) ? this.untranslated : this.runs;
-    return through.translateRun(requesterId, high, low, access, length, out);
+    if (!this.bypasses(requesterId, NO_PASID))
+      return this.runs.translateRun(requesterId, high, low, access, length, out);
+    const translated = this.untranslated.translateRun(requesterId, high, low, access, length, out);
+    return this.told(translated, requesterId, high, low, access, out);
+  }
+
+  /** Also of a request that would have gone around the unit: whoever wants it refused wants the fault. */
+  refuse(requesterId: number, high: number, low: number, access: number): void {
+    this.unit.refuse?.(requesterId, high, low, access);
+  }
+
+  /** Says that a request went around the unit; returns whether it did. */
+  private told(
+    translated: boolean,
+    requesterId: number,
+    high: number,
+    low: number,
+    access: number,
+    { frame, permissions, shift }: Translation,
+  ): boolean {
+    if (!translated || (this.records.mask & EventClass.translation) === 0) return translated;
+    const source = TranslationSource.untranslated << 18;
+    const word = requesterId | (access << 16) | source | (permissions << 20) | (shift << 22);
+    this.records.emit(Kind.translation, this.source, word, high, low, frame, NO_DOMAIN);
+    return true;
   }
 
   /** The same for requests that carry this PASID. */

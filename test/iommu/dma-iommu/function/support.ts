@@ -234,11 +234,13 @@ export function encodeCommand(name: OperationName, values: Values, extras: Comma
 export interface BenchOptions {
   readonly devices?: readonly DirectoryDevice[];
   readonly compat?: 'extended' | 'windows';
+  readonly trace?: TraceLog;
+  readonly checks?: boolean;
 }
 
 export class Bench {
   readonly memory = new SlowMemory(FRAMES * 4096);
-  readonly trace = new TraceLog();
+  readonly trace: TraceLog;
   readonly jobs = new JobList();
   readonly line = new Line();
   readonly operations = new RecordingOperations();
@@ -250,11 +252,12 @@ export class Bench {
   private tail = 0;
   private head = 0;
 
-  constructor({ devices = [], compat }: BenchOptions = {}) {
+  constructor({ devices = [], compat, trace = new TraceLog(), checks }: BenchOptions = {}) {
+    this.trace = trace;
     this.devices = devices;
     const directory: DeviceDirectory = { find: () => undefined, all: () => this.devices };
     const operations = this.operations.build();
-    this.translation = new TranslationSwitch(operations);
+    this.translation = new TranslationSwitch(operations, { trace, name: 'iommu' });
     this.unit = new DmaIommuFunction({
       name: 'iommu',
       operations,
@@ -264,6 +267,7 @@ export class Bench {
       trace: this.trace,
       directory,
       translation: this.translation,
+      checks,
       ...(compat ? { compat } : {}),
     });
   }

@@ -1,0 +1,92 @@
+/** The flags by which a command is told what to look for, what to do about it, and what to keep. */
+import { extname } from 'node:path';
+import { type Command, InvalidArgumentError } from 'commander';
+import { parseClasses } from '../trace/event-filter.ts';
+import { DETECTOR_NAMES, type DetectorName } from '../trace/sanitizer/detectors.ts';
+import type { Finding } from '../trace/sanitizer/finding.ts';
+import { parsePolicy, type SanitizePolicy } from '../trace/sanitizer/policy.ts';
+
+export interface SanitizeFlags {
+  readonly sanitize: SanitizePolicy;
+  readonly failOn: FailOn;
+  readonly report?: readonly ReportFile[];
+  readonly record?: string;
+  /** `EventClass` bits. */
+  readonly recordClasses: number;
+}
+
+/** Which findings make the command fail. */
+export type FailOn = 'never' | 'warning' | 'note' | ReadonlySet<DetectorName>;
+
+export interface ReportFile {
+  readonly path: string;
+  readonly format: ReportFormat;
+}
+
+const FORMATS = { '.json': 'json', '.sarif': 'sarif', '.xml': 'junit', '.txt': 'text' } as const;
+export type ReportFormat = (typeof FORMATS)[keyof typeof FORMATS];
+
+export function addSanitizeOptions(command: Command): Command {
+  return command
+    .option(
+      '--sanitize <what>',
+      "which mistakes to look for: on, off, all, or a list such as 'stale-iotlb=stop,-register-spin' that changes the defaults",
+      asArgument(parsePolicy),
+      parsePolicy('on'),
+    )
+    .option(
+      '--fail-on <what>',
+      'which findings make the exit status 3: never, warning, note (any), or a list of detectors',
+      asArgument((text: string) => parseFailOn(text)),
+      'never' as FailOn,
+    )
+    .option(
+      '--report <file>',
+      'write the findings at the end: .json, .sarif, .xml (JUnit) or .txt; may be given again',
+      asArgument((path: string, before?: readonly ReportFile[]) => [...(before ?? []), parseReport(path)]),
+    )
+    .option('--record <file>', 'record what happens into a file, for viommu trace and viommu explain')
+    .option(
+      '--record-classes <classes>',
+      "which classes of events to record, such as 'dma,mapping', or all",
+      asArgument(parseClasses),
+      parseClasses('all'),
+    );
+}
+
+export function parseFailOn(text: string): FailOn {
+  if (text === 'never' || text === 'warning' || text === 'note') return text;
+  const names = text.split(',').map(name => name.trim());
+  const unknown = names.find(name => !(DETECTOR_NAMES as readonly string[]).includes(name));
+  if (unknown !== undefined) {
+    throw new Error(`'${unknown}' is neither never, warning, note nor a detector: one of ${DETECTOR_NAMES.join(', ')}`);
+  }
+  return new Set(names as DetectorName[]);
+}
+
+/** Whether a command with these findings fails. A finding that stopped the machine always counts. */
+export function failsOn(failOn: FailOn, { detector, severity }: Pick<Finding, 'detector' | 'severity'>): boolean {
+  if (severity === 'stop') return true;
+  if (failOn === 'never') return false;
+  if (failOn === 'note') return true;
+  return failOn === 'warning' ? severity === 'warning' : failOn.has(detector);
+}
+
+function parseReport(path: string): ReportFile {
+  const format = FORMATS[extname(path) as keyof typeof FORMATS];
+  if (format === undefined) {
+    throw new Error(`'${path}': the name says which format is meant, ${Object.keys(FORMATS).join(', ')}`);
+  }
+  return { path, format };
+}
+
+/** Commander shows what it throws beside the option's name. */
+function asArgument<Value, Before>(parse: (text: string, before?: Before) => Value) {
+  return (text: string, before?: Before): Value => {
+    try {
+      return parse(text, before);
+    } catch (error) {
+      throw new InvalidArgumentError((error as Error).message);
+    }
+  };
+}

@@ -1,0 +1,134 @@
+/**
+ * What a unit with checks knows beside its caches: who is attached, what is mapped as far as anybody has seen, and what the tables
+ * say. The unit's parts tell it what they do; it tells in events what that shows.
+ */
+import type { PageTableFormat } from '../../page-tables/format.ts';
+import { EventClass, MappingSource, type StaleWhat } from '../../trace/event-kinds.ts';
+import { KnownMappings } from '../known-mappings.ts';
+import type { TranslationEngine } from '../translation-engine.ts';
+import type { Translation } from '../translator.ts';
+import { Attachments } from './attachments.ts';
+import type { ContextEntry } from './context.ts';
+import type { ContextCache } from './context-cache.ts';
+import { ContextReader } from './context-reader.ts';
+import type { VtdCore } from './core.ts';
+import type { FaultReason } from './fault-reasons.ts';
+import type { RootPointer } from './fresh-walk.ts';
+import { StaleCheck } from './stale-check.ts';
+
+/** Function bits that a function mask leaves out of the comparison (6.5.2.1). */
+const FUNCTION_MASKS = [0, 0x4, 0x6, 0x7] as const;
+/** Context entries that one invalidation reads again. */
+export const CONTEXTS_PER_INVALIDATION = 1024;
+const ALL_BITS = 0xffff;
+
+export class VtdWatch {
+  readonly mappings: KnownMappings;
+  readonly attachments: Attachments;
+  readonly stale: StaleCheck;
+  private readonly reader: ContextReader;
+
+  constructor(
+    private readonly core: VtdCore,
+    contexts: ContextCache,
+    engine: TranslationEngine,
+    format: PageTableFormat,
+    private readonly pointer: RootPointer,
+  ) {
+    this.mappings = new KnownMappings(core.events, core.source, format, core.memory);
+    this.attachments = new Attachments(
+      core,
+      gone => this.mappings.compareKnown(gone.domain, gone, MappingSource.detach),
+      gone => this.mappings.forget(gone.domain),
+    );
+    this.stale = new StaleCheck(core, contexts, engine, format, pointer);
+    this.reader = new ContextReader(core.memory, core.capabilities);
+  }
+
+  /** The requester's context entry was read; `reason` says why it cannot be used, or is zero. */
+  contextRead(requesterId: number, reason: FaultReason | 0, entry: ContextEntry): void {
+    if (reason === 0) this.attachments.present(requesterId, entry);
+    else this.attachments.absent(requesterId);
+  }
+
+  /** A walk has filled the IOTLB. */
+  walked(domain: number, high: number, low: number, { shift, frame, permissions }: Translation): void {
+    if ((this.core.events.mask & EventClass.mapping) === 0) return;
+    this.mappings.seen(domain, high, low, shift, frame, permissions);
+  }
+
+  /** A request is about to be refused. */
+  refused(
+    requesterId: number,
+    high: number,
+    low: number,
+    access: number,
+    length: number,
+    what: (typeof StaleWhat)[keyof typeof StaleWhat] | -1,
+  ): void {
+    if ((this.core.events.mask & EventClass.fault) === 0) return;
+    this.stale.refused(requesterId, high, low, access, length, what);
+  }
+
+  contextsInvalidated(): void {
+    this.reread(() => true);
+  }
+
+  domainContextsInvalidated(domain: number): void {
+    this.reread(requesterId => this.attachments.get(requesterId)?.domain === domain);
+  }
+
+  deviceContextsInvalidated(requesterId: number, functionMask: number): void {
+    const compared = ALL_BITS & ~FUNCTION_MASKS[functionMask & 3]!;
+    this.reread(candidate => ((candidate ^ requesterId) & compared) === 0);
+  }
+
+  translationsInvalidated(): void {
+    for (const domain of new Set([...this.attachments.domains(), ...this.mappings.ids()])) {
+      this.domainInvalidated(domain);
+    }
+  }
+
+  domainInvalidated(domain: number): void {
+    const tables = this.tablesOf(domain);
+    if (tables !== undefined) this.mappings.compareDomain(domain, tables, MappingSource.invalidation);
+  }
+
+  /** The address is that of the first page. */
+  pagesInvalidated(domain: number, high: number, low: number, pages: number): void {
+    const tables = this.tablesOf(domain);
+    if (tables === undefined) return;
+    this.mappings.comparePages(domain, tables, high, low, pages, MappingSource.invalidation);
+  }
+
+  /** Software set another root table pointer, or switched translation on or off. */
+  switched(): void {
+    this.stale.forget();
+  }
+
+  reset(): void {
+    this.stale.forget();
+    this.mappings.clear();
+    this.attachments.clear();
+  }
+
+  private tablesOf(domain: number) {
+    return (this.core.events.mask & EventClass.mapping) === 0 ? undefined : this.attachments.tablesOf(domain);
+  }
+
+  /** Reads the entries of known requesters again, after an invalidation that covered them. */
+  private reread(covered: (requesterId: number) => boolean): void {
+    const { core, reader, pointer } = this;
+    if ((core.events.mask & EventClass.attach) === 0) return;
+    const { generation } = core;
+    let left = CONTEXTS_PER_INVALIDATION;
+    for (const requesterId of this.attachments.requesters()) {
+      if (!covered(requesterId) || left-- <= 0) continue;
+      const reason = reader.read(requesterId, pointer.rootFrame, pointer.mode);
+      // A reset while guest memory was read: what was known is gone.
+      if (generation !== core.generation) return;
+      this.contextRead(requesterId, reason, reader.entry);
+      if (generation !== core.generation) return;
+    }
+  }
+}

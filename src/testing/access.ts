@@ -1,0 +1,65 @@
+/** What tests ask of a machine, whether it runs in this process or behind the remote API. */
+import { HostPort } from '../inspector/host-port.ts';
+import type { RemoteMachine } from '../inspector/remote-client.ts';
+import type { FindingsAnswer, MappingsAnswer } from '../machine/debug-commands.ts';
+import type { MachineHost } from '../machine/host.ts';
+import type { InjectionRule, InjectionState } from '../machine/injection/rules.ts';
+import type { MachineEvent } from '../machine/operations-command.ts';
+
+export interface MachineAccess {
+  findings(): Promise<FindingsAnswer>;
+  mappings(): Promise<MappingsAnswer>;
+  statistics(): Promise<object>;
+  inject(rule: InjectionRule): Promise<number>;
+  releaseInjection(id: number): Promise<unknown>;
+  removeInjection(id: number): Promise<unknown>;
+  injections(): Promise<readonly InjectionState[]>;
+  /** Trace events from now on. */
+  events(listener: (event: MachineEvent) => void): Promise<void>;
+  /** Records of these classes (`EventClass` bits) from now on. Whole ones, in slots of 32 bytes; only good until the call returns. */
+  records(classes: number, take: (words: Int32Array) => void): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** A machine in this process. */
+export function hostAccess(host: MachineHost): MachineAccess {
+  const port = new HostPort(host);
+  return {
+    findings: port.findings,
+    mappings: port.mappings,
+    statistics: port.statistics,
+    inject: port.inject,
+    releaseInjection: port.releaseInjection,
+    removeInjection: port.removeInjection,
+    injections: port.injections,
+    async events(listener) {
+      port.events.on('event', listener);
+    },
+    async records(classes, take) {
+      port.record(classes, take);
+    },
+    close: () => host.stop(),
+  };
+}
+
+/** A machine that `viommu serve --listen` serves. Closing leaves it running. */
+export function remoteAccess(machine: RemoteMachine): MachineAccess {
+  return {
+    findings: () => machine.findings(),
+    mappings: () => machine.mappings(),
+    statistics: () => machine.statistics(),
+    inject: rule => machine.inject(rule),
+    releaseInjection: id => machine.releaseInjection(id),
+    removeInjection: id => machine.removeInjection(id),
+    injections: () => machine.injections(),
+    async events(listener) {
+      await machine.subscribe({ kinds: ['*'] }, ({ event, source, detail }) => {
+        listener({ kind: event, source, detail } as MachineEvent);
+      });
+    },
+    async records(classes, take) {
+      await machine.record(classes, take);
+    },
+    close: () => machine.close(),
+  };
+}

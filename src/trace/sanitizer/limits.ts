@@ -1,0 +1,30 @@
+/** How much the sanitizer remembers. What a guest can make it store is bounded by these; where one is hit, explanations say so. */
+
+/** Findings kept; further ones are counted. */
+export const MAX_FINDINGS = 1000;
+/** Pieces of evidence of one finding. */
+export const MAX_EVIDENCE = 12;
+/** Live mappings of all domains together. */
+export const MAX_LIVE_MAPPINGS = 131_072;
+/** Mappings that are gone: the latest. */
+export const MAX_PAST_MAPPINGS = 32_768;
+/** Invalidations: the latest. */
+export const MAX_INVALIDATIONS = 4096;
+/** Attachments at one time, PASIDs counted one by one. */
+export const MAX_ATTACHMENTS = 16_384;
+/** Attachments that are gone: the latest. */
+export const MAX_DETACHMENTS = 1024;
+/** Stale answers that wait for an invalidation. */
+export const MAX_SUSPICIONS = 256;
+/** Memory regions of a machine, each counted once however many functions announce it. */
+export const MAX_MEMORY_REGIONS = 4096;
+/** Context entries of other requesters that are told beside one fault. */
+export const MAX_CONTEXTS = 8;
+/** Sources whose last reset is remembered. */
+export const MAX_RESETS = 1024;
+/** Mappings that a finding names one by one. */
+export const MAX_EXAMPLES = 3;
+/** Neighbouring mappings that are looked at to say where a mapped range ends. */
+export const MAX_EXTENT_STEPS = 4096;
+/** How long a stale answer waits for an invalidation, unless the caller says otherwise: nanoseconds. */
+export const DEFAULT_GRACE_NANOSECONDS = 100_000_000;

@@ -1,0 +1,218 @@
+/** Faults at pages that nothing is mapped at: what was there before, or is beside it, says which mistake it was. */
+import type { DetectorName } from './detectors.ts';
+import { type RefusedRequest, refusedEvidence } from './fault.ts';
+import type { Evidence } from './finding.ts';
+import type { Explanation } from './finding-log.ts';
+import {
+  goingText,
+  invalidationEvidence,
+  liveEvidence,
+  pastEvidence,
+  transferAddress,
+  triedText,
+} from './history-evidence.ts';
+import { MAX_EXAMPLES } from './limits.ts';
+import type { LiveInterval } from './live-mappings.ts';
+import { addressOf, PAGE_BYTES } from './pages.ts';
+import { type PastMapping, REPLACED } from './past-mappings.ts';
+import { addressText, bytesText, domainText, durationText, rangeText } from './text.ts';
+import type { World } from './world.ts';
+
+interface Verdict {
+  readonly detector: DetectorName;
+  readonly explain: () => Omit<Explanation, 'iova' | 'length' | 'domain'>;
+}
+
+export function classifyNotPresent(world: World, request: RefusedRequest): void {
+  const { fault, transfer, domain } = request;
+  const { detector, explain } = judge(world, request);
+  const occurrence = {
+    detector,
+    device: world.deviceOf(fault.requesterId),
+    key: `${fault.page} ${fault.pasid}`,
+    access: refusedEvidence(world, request),
+  };
+  world.log.report(occurrence, () => ({
+    ...explain(),
+    iova: transferAddress(transfer),
+    ...(transfer.length > 0 ? { length: transfer.length } : {}),
+    ...(domain >= 0 ? { domain } : {}),
+  }));
+}
+
+function judge(world: World, request: RefusedRequest): Verdict {
+  const { fault, transfer, domain } = request;
+  const { mappings } = world;
+  const { page } = fault;
+
+  const live = mappings.at(domain, page);
+  if (live !== undefined) return unmappedQuietly(world, request, live);
+  const past = mappings.past.find(domain, page);
+  if (transfer.page !== page) return leavesMapping(world, request, past);
+  if (past !== undefined) return usedAfterUnmap(world, request, past);
+  const before = mappings.at(domain, page - 1);
+  const after = mappings.at(domain, page + 1);
+  const nearEnd = transfer.offset <= PAGE_BYTES - transfer.offset;
+  if (before !== undefined && (nearEnd || after === undefined)) return behindMapping(world, request, before);
+  if (after !== undefined) return beforeMapping(world, request, after);
+  const invalidation = world.invalidations.lastCovering(domain, page, fault.time, true);
+  if (invalidation !== undefined) {
+    return {
+      detector: 'use-after-unmap',
+      explain: () => ({
+        summary: `${tried(world, request)}, which was probably unmapped ${durationText(fault.time - invalidation.time)} before`,
+        explanation: join(
+          `An invalidation named this page earlier, so something was probably mapped here until then. The IOMMU did not see that mapping, because no device used it, so this is likely but not certain.`,
+          world.gaps(fault.time),
+        ),
+        evidence: [invalidationEvidence(invalidation, fault.time)],
+      }),
+    };
+  }
+  return neverMapped(world, request);
+}
+
+function usedAfterUnmap(world: World, request: RefusedRequest, past: PastMapping): Verdict {
+  const { fault } = request;
+  return {
+    detector: 'use-after-unmap',
+    explain: () => {
+      const since = Number.isNaN(past.since)
+        ? 'When it was mapped is not known.'
+        : `It had been there for ${durationText(past.removed - past.since)}.`;
+      return {
+        summary: `${tried(world, request)}, which was unmapped ${durationText(fault.time - past.removed)} before`,
+        explanation: join(
+          `The page belonged to the mapping ${rangeText(past.start, past.pages)} of ${domainText(past.domain)}, which is ${goingText(past.removedHow)}. ${since} The device, or a descriptor that it still holds, goes on using it. Without an IOMMU the access would have reached whatever is in that memory now.`,
+          past.removedHow === REPLACED ? 'What replaced it is not there any more either.' : '',
+        ),
+        evidence: pastEvidence(world, past, fault.page, fault.time),
+      };
+    },
+  };
+}
+
+/** The tables do not have it any more, and no event said so: the entry was cleared, but not invalidated yet. */
+function unmappedQuietly(world: World, request: RefusedRequest, live: LiveInterval): Verdict {
+  const { fault, domain } = request;
+  return {
+    detector: 'use-after-unmap',
+    explain: () => ({
+      summary: `${tried(world, request)}, which is not in the page tables any more; no invalidation said so yet`,
+      explanation: `The page belonged to the mapping ${rangeText(live.start, live.pages)} of ${domainText(domain)}, last known ${durationText(fault.time - live.since)} before. Since then software took it out of the tables without an invalidation; the IOTLB did not hold it, else the device would have reached the memory.`,
+      evidence: [liveEvidence(world, domain, live, fault.time)],
+    }),
+  };
+}
+
+function leavesMapping(world: World, request: RefusedRequest, past: PastMapping | undefined): Verdict {
+  const { fault, transfer, domain } = request;
+  return {
+    detector: 'out-of-bounds',
+    explain: () => {
+      const live = world.mappings.at(domain, fault.page - 1) ?? world.mappings.at(domain, transfer.page);
+      const inside = (fault.page - transfer.page) * PAGE_BYTES - transfer.offset;
+      const beyond = transfer.length - inside;
+      const where = live === undefined ? 'the mapped pages' : `the mapping ${extentText(world, domain, live)}`;
+      const formerly =
+        past === undefined
+          ? ''
+          : `The page behind it was mapped once, too, until ${durationText(fault.time - past.removed)} before.`;
+      return {
+        summary: `${triedText(world, fault.requesterId, transfer, fault.pasid)}: ${bytesText(Math.max(beyond, 0))} of it ${beyond === 1 ? 'lies' : 'lie'} beyond the end of ${where}`,
+        explanation: join(
+          `The transfer began in mapped memory and ran out of it at ${addressText(addressOf(fault.page))}; the pages before may have been transferred. The length, or the offset, does not fit the buffer.`,
+          formerly,
+        ),
+        evidence: live === undefined ? [] : [liveEvidence(world, domain, live, fault.time)],
+      };
+    },
+  };
+}
+
+function behindMapping(world: World, request: RefusedRequest, live: LiveInterval): Verdict {
+  const { transfer, domain, fault } = request;
+  return {
+    detector: 'out-of-bounds',
+    explain: () => {
+      const where = transfer.offset === 0 ? 'right behind the end' : `${bytesText(transfer.offset)} behind the end`;
+      return {
+        summary: `${tried(world, request)}, ${where} of the mapping ${extentText(world, domain, live)}`,
+        explanation:
+          'The page was never mapped, but the one before it is: an offset or the number of pieces goes beyond the buffer.',
+        evidence: [liveEvidence(world, domain, live, fault.time)],
+      };
+    },
+  };
+}
+
+function beforeMapping(world: World, request: RefusedRequest, live: LiveInterval): Verdict {
+  const { transfer, domain, fault } = request;
+  return {
+    detector: 'out-of-bounds',
+    explain: () => ({
+      summary: `${tried(world, request)}, ${bytesText(PAGE_BYTES - transfer.offset)} before the begin of the mapping ${extentText(world, domain, live)}`,
+      explanation:
+        'The page was never mapped, but the one behind it is: an offset is negative, or was subtracted twice.',
+      evidence: [liveEvidence(world, domain, live, fault.time)],
+    }),
+  };
+}
+
+function neverMapped(world: World, request: RefusedRequest): Verdict {
+  const { fault, domain } = request;
+  return {
+    detector: 'never-mapped',
+    explain: () => {
+      const region = world.memory.physicalHint(fault.page);
+      const elsewhere = otherDomains(world, request);
+      const hints: string[] = [];
+      if (region !== undefined) {
+        hints.push(
+          `The address lies in guest memory (${region}): it may be a physical address, where the one that the mapping gave belongs.`,
+        );
+      }
+      if (elsewhere.length > 0) hints.push(`It is mapped in ${elsewhere.map(one => one.text).join(', and in ')}.`);
+      const summary = region === undefined ? '' : ' and looks like a physical address';
+      return {
+        summary: `${tried(world, request)}, which was never mapped${summary}`,
+        explanation: join(
+          `The IOMMU has not seen any mapping at this page of ${domainText(domain)}.`,
+          ...hints,
+          world.gaps(fault.time),
+        ),
+        evidence: elsewhere.map(one => one.evidence),
+      };
+    },
+  };
+}
+
+/** Where else the page is mapped, or was mapped last: the device may use another one's buffer, or be in the wrong domain. */
+function otherDomains(world: World, { fault, domain }: RefusedRequest): { text: string; evidence: Evidence }[] {
+  const found = world.mappings.elsewhere(domain, fault.page, MAX_EXAMPLES).map(other => {
+    const users = world.attachments.usersOf(other, MAX_EXAMPLES).map(one => world.describe(one.requesterId));
+    const whose =
+      users.length === 0 ? '' : `, to which ${users.join(', ')} ${users.length === 1 ? 'is' : 'are'} attached`;
+    const live = world.mappings.at(other, fault.page)!;
+    return { text: `${domainText(other)}${whose}`, evidence: liveEvidence(world, other, live, fault.time) };
+  });
+  if (found.length > 0) return found;
+  const past = world.mappings.past.find(domain, fault.page, true);
+  const attached = past && world.attachments.lastOf(fault.requesterId, fault.pasid);
+  if (past === undefined || attached?.domain !== past.domain) return [];
+  const evidence = pastEvidence(world, past, fault.page, fault.time).at(-1)!;
+  return [{ text: `no domain now; it was in ${domainText(past.domain)}, where this device was before`, evidence }];
+}
+
+function tried(world: World, { fault, transfer }: RefusedRequest): string {
+  return triedText(world, fault.requesterId, transfer, fault.pasid);
+}
+
+function extentText(world: World, domain: number, live: LiveInterval): string {
+  const { start, pages } = world.mappings.extent(domain, live);
+  return rangeText(start, pages);
+}
+
+function join(...sentences: readonly string[]): string {
+  return sentences.filter(sentence => sentence !== '').join(' ');
+}
