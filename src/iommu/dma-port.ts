@@ -27,6 +27,8 @@ export interface DmaPortOptions {
   readonly name?: string;
   /** What the transfers carry. Default: no PASID. */
   readonly pasid?: number;
+  /** Where they are counted. Default: counters of its own. */
+  readonly counters?: DmaCounters;
 }
 
 /** Numbers since construction. */
@@ -47,7 +49,7 @@ const WRITE_FLAG = 1 << 20;
 export const TRANSFER_BYTES_MAX = 0x7fffffff;
 
 export class TranslatedDmaPort implements DmaPort {
-  readonly counters = new DmaCounters();
+  readonly counters: DmaCounters;
 
   private readonly translator: RunTranslator;
   private readonly memory: GuestMemory;
@@ -62,6 +64,7 @@ export class TranslatedDmaPort implements DmaPort {
 
   constructor(options: DmaPortOptions) {
     const { translator } = options;
+    this.counters = options.counters ?? new DmaCounters();
     this.translator = isRunTranslator(translator) ? translator : new PageByPage(translator);
     this.memory = options.memory;
     this.requesterId = options.requesterId;

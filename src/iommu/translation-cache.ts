@@ -29,6 +29,17 @@ const SIZES_MAX = 64;
 /** Odd, and puts sizes nine bits apart into sets far apart. */
 const SIZE_SPREAD = 5;
 
+/** One entry as `all` tells it. */
+export interface CachedTranslation {
+  readonly domain: number;
+  /** Address of the first byte >> 12. */
+  readonly page: bigint;
+  /** log2 of the size. */
+  readonly shift: number;
+  readonly frame: number;
+  readonly permissions: number;
+}
+
 export class TranslationCache {
   /** Entries of each size that are valid now, by log2 of the size in bytes; a size without any needs no look-up. */
   readonly live = new Int32Array(SIZES_MAX);
@@ -244,6 +255,22 @@ export class TranslationCache {
 
   permissionsOf(entry: number): number {
     return this.entries[entry | 5]!;
+  }
+
+  /** The valid entries, for people: in no order that means anything. */
+  *all(): Generator<CachedTranslation, void, void> {
+    const { entries, epoch } = this;
+    for (let at = 0; at < entries.length; at += ENTRY_WORDS) {
+      if (entries[at + EPOCH] !== epoch) continue;
+      const tag = entries[at + TAG]!;
+      yield {
+        domain: entries[at + DOMAIN]!,
+        page: (BigInt(tag & PAGE_HIGH_MASK) << 32n) | BigInt(entries[at + PAGE_LOW]! >>> 0),
+        shift: tag >>> PAGE_HIGH_BITS,
+        frame: entries[at + FRAME]!,
+        permissions: entries[at + PERMISSIONS]!,
+      };
+    }
   }
 
   /** Remembers `frame` and `permissions` for the prefix of `1 << shift` bytes; replaces what was known of it. */

@@ -3,6 +3,7 @@ import type { Finding } from '../trace/sanitizer/finding.ts';
 import type { SanitizePolicy } from '../trace/sanitizer/policy.ts';
 import type { DebugCommand, FindingsAnswer } from './debug-commands.ts';
 import type { MachineDescription } from './description.ts';
+import type { InspectCommand } from './inspection.ts';
 import type { MachineEvent, RemoteCommand } from './operations-command.ts';
 
 /** Given to the worker at its start. */
@@ -23,7 +24,12 @@ export interface DeviceThreadData {
 /** What `stop` is answered with. */
 export type LastWords = FindingsAnswer;
 
-export type Command = { readonly name: 'statistics' } | { readonly name: 'stop' } | DebugCommand | RemoteCommand;
+export type Command =
+  | { readonly name: 'statistics' }
+  | { readonly name: 'stop' }
+  | DebugCommand
+  | InspectCommand
+  | RemoteCommand;
 
 export interface CommandRequest {
   readonly id: number;

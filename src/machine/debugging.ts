@@ -40,7 +40,7 @@ export class Debugging {
   constructor({ forward, ring, description, policy, wake, onFinding, onStop }: DebuggingOptions) {
     const started = performance.now();
     this.now = () => (performance.now() - started) * NANOSECONDS_PER_MILLISECOND;
-    this.tracer = new Tracer({ forward, ring: new EventRingWriter(ring, wake), now: this.now });
+    this.tracer = new Tracer({ forward, ring: new EventRingWriter(ring, wake), now: this.now, rounds: true });
     this.checks = policy !== undefined && needsChecks(policy);
     if (policy === undefined) return;
     this.sanitizer = new Sanitizer({

@@ -5,6 +5,7 @@ import { drainEventFd } from '../posix/eventfd.ts';
 import { BoundedForwarder } from '../trace/bounded-forwarder.ts';
 import type { Command, CommandRequest, DeviceThreadData, DeviceThreadMessage } from './commands.ts';
 import { Debugging } from './debugging.ts';
+import { Inspector } from './inspect.ts';
 import { IOMMU_ID, Machine } from './machine.ts';
 import type { MachineEvent } from './operations-command.ts';
 import { RemoteCommands } from './remote-commands.ts';
@@ -46,22 +47,36 @@ function run(data: DeviceThreadData): void {
   const remote =
     operations && new RemoteCommands(operations.unit, IOMMU_ID, event => forwarder.send(event), operations);
 
+  const inspector = new Inspector(machine);
+
   const statistics = (): MachineStatistics => ({
     ...machine.statistics(),
     trace: { sent: forwarder.sent, dropped: forwarder.dropped, ...tracer.counts() },
   });
-  const answer = (command: Exclude<Command, { name: 'stop' }>): unknown => {
+  const answer = (command: Exclude<Command, { name: 'stop' }>, reply: (result: unknown) => void): void => {
     switch (command.name) {
       case 'statistics':
-        return statistics();
+        reply(statistics());
+        return;
+      case 'inspect':
+      case 'registers':
+      case 'walk':
+      case 'tlb':
+      case 'queue':
+      case 'pause':
+      case 'step':
+      case 'resume':
+        inspector.answer(command, reply);
+        return;
       case 'operate':
       case 'probe':
       case 'interface':
       case 'snapshot':
         if (remote === undefined) throw new Error(NO_OPERATIONS);
-        return remote.answer(command);
+        reply(remote.answer(command));
+        return;
       default:
-        return debugging.answer(command, machine.injection);
+        reply(debugging.answer(command, machine.injection));
     }
   };
   const obey = ({ id, command }: CommandRequest) => {
@@ -72,10 +87,11 @@ function run(data: DeviceThreadData): void {
       post({ type: 'reply', id, result: debugging.finish() });
       return;
     }
+    if (command.name === 'pause') machine.control.announcePause();
     // As a job: in the middle of another's wait for guest memory it would change what that one is reading.
     loop.push(() => {
       try {
-        post({ type: 'reply', id, result: answer(command) });
+        answer(command, result => post({ type: 'reply', id, result }));
       } catch (error) {
         post({ type: 'refused', id, reason: error instanceof Error ? error.message : String(error) });
       }

@@ -11,6 +11,17 @@ import type { Command, CommandRequest, DeviceThreadData, DeviceThreadMessage, La
 import type { FindingsAnswer, MappingsAnswer } from './debug-commands.ts';
 import type { MachineDescription } from './description.ts';
 import type { InjectionRule, InjectionState } from './injection/rules.ts';
+import type {
+  InspectCommand,
+  InspectionAnswer,
+  QueueAnswer,
+  RegistersAnswer,
+  StateAnswer,
+  StepAnswer,
+  StepWhat,
+  TlbAnswer,
+  WalkAnswer,
+} from './inspection.ts';
 import { type CallbackEvent, isCallback } from './operations-command.ts';
 import { type RecordTap, RecordTaps, type TakeRecords } from './record-taps.ts';
 import type { MachineStatistics } from './statistics.ts';
@@ -149,6 +160,45 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
     return (await this.ask({ name: 'injections' })) as InjectionState[];
   }
 
+  /** Definitions of all registers, what functions there are, and whether the machine runs. */
+  inspect(): Promise<InspectionAnswer> {
+    return this.look({ name: 'inspect' });
+  }
+
+  /** What the registers of a function hold. */
+  registers(name: string): Promise<RegistersAnswer> {
+    return this.look({ name: 'registers', function: name });
+  }
+
+  /** The way of an address of a device through all tables, and what caches hold of it. `pasid`: missing for requests without one. */
+  walk(requesterId: number, iova: bigint, pasid?: number): Promise<WalkAnswer> {
+    return this.look({ name: 'walk', requesterId, iova, pasid });
+  }
+
+  /** What the IOTLB holds, at most so many entries. */
+  tlb(limit: number): Promise<TlbAnswer> {
+    return this.look({ name: 'tlb', limit });
+  }
+
+  /** VT-d's invalidation queue around its head and tail. */
+  queue(): Promise<QueueAnswer> {
+    return this.look({ name: 'queue' });
+  }
+
+  /** Serves no client and does no work of endpoints or of the IOMMU from here on; what comes waits. */
+  pause(): Promise<StateAnswer> {
+    return this.look({ name: 'pause' });
+  }
+
+  /** While paused: one transfer of an endpoint, or one register access of a client. */
+  step(what: StepWhat): Promise<StepAnswer> {
+    return this.look({ name: 'step', what });
+  }
+
+  resume(): Promise<StateAnswer> {
+    return this.look({ name: 'resume' });
+  }
+
   /** Closes every connection, removes the sockets and ends the device thread. */
   async stop(): Promise<void> {
     if (this.gone === undefined) {
@@ -184,6 +234,10 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
       this.worker.postMessage(request);
       signalEventFd(this.wakeDescriptor);
     });
+  }
+
+  private async look<T>(command: InspectCommand): Promise<T> {
+    return (await this.ask(command)) as T;
   }
 
   private want(classes: number): void {

@@ -3,6 +3,17 @@
  * are plain data that can be cloned.
  */
 
+export type {
+  InspectedField,
+  QueueAnswer,
+  QueueEntry,
+  TlbAnswer,
+  TlbEntry,
+  WalkAnswer,
+  WalkOutcome,
+  WalkStep,
+} from '../iommu/inspection.ts';
+
 /** One 32-bit-word-wise snapshot of a block of registers; the definitions are in `BlockDefinition`. */
 export interface RegisterBlockDescription {
   /** Which function it belongs to, e.g. `iommu`, `edu0`. */
@@ -18,7 +29,7 @@ export interface RegisterBlockDescription {
 export interface RegisterDescription {
   readonly name: string;
   readonly offset: number;
-  /** Width in bytes: 1, 2, 4, 8 or 16. */
+  /** Width in bytes: 1, 2, 3 (class code), 4, 8 or 16. */
   readonly bytes: number;
   readonly section: string;
   readonly fields: readonly {
@@ -34,72 +45,6 @@ export interface RegisterValues {
   readonly function: string;
   readonly block: string;
   readonly bytes: Uint8Array;
-}
-
-/** One step from a requester id and an address to a page. */
-export interface WalkStep {
-  /** `root entry`, `context entry`, `level 4` ... `level 1`. */
-  readonly what: string;
-  /** Guest-physical address of the entry. */
-  readonly address: bigint;
-  /** 8 or 16 bytes, little-endian words of 64 bits; empty where it could not be read. */
-  readonly words: readonly bigint[];
-  readonly fields: readonly {
-    readonly name: string;
-    readonly bits: readonly [number, number];
-    readonly value: bigint;
-  }[];
-  readonly present: boolean;
-}
-
-export interface WalkAnswer {
-  readonly steps: readonly WalkStep[];
-  /** What a walk from the root says now. */
-  readonly status:
-    | 'mapped'
-    | 'not present'
-    | 'no permission'
-    | 'malformed'
-    | 'not attached'
-    | 'pass-through'
-    | 'untranslated';
-  /** Guest-physical address that the IOVA leads to; missing where it leads nowhere. */
-  readonly address?: bigint;
-  readonly shift?: number;
-  readonly permissions?: number;
-  readonly domain?: number;
-  /** What the IOTLB holds for the address: missing where it holds nothing. */
-  readonly cached?: { readonly address: bigint; readonly shift: number; readonly permissions: number };
-  /** Whether cache and tables agree; true where nothing is cached. */
-  readonly agrees: boolean;
-}
-
-export interface TlbEntry {
-  readonly domain: number;
-  readonly iova: bigint;
-  readonly address: bigint;
-  /** log2 of the page's bytes. */
-  readonly shift: number;
-  /** `Access` bits; 4: remembered as not present (caching mode). */
-  readonly permissions: number;
-}
-
-export interface QueueAnswer {
-  readonly enabled: boolean;
-  readonly base: bigint;
-  readonly bytes: number;
-  /** Byte offsets. */
-  readonly head: number;
-  readonly tail: number;
-  /** Around head and tail, at most 64, in the order of the queue. */
-  readonly entries: readonly {
-    readonly offset: number;
-    readonly words: readonly bigint[];
-    /** e.g. `IOTLB invalidate, page-selective, domain 3, 0xfffff000, 1 page`. */
-    readonly text: string;
-    /** `done`: before the head; `pending`: from head to tail; `free`: software has not written it yet. */
-    readonly state: 'done' | 'pending' | 'free';
-  }[];
 }
 
 /** Whether the machine goes on by itself. */
@@ -119,6 +64,23 @@ export interface InspectionAnswer {
   }[];
   readonly state: RunState;
 }
+
+export interface RegistersAnswer {
+  /** In the order of the definitions; blocks whose registers are not to be had are missing. */
+  readonly blocks: readonly RegisterValues[];
+}
+
+export interface StateAnswer {
+  readonly state: RunState;
+}
+
+export interface StepAnswer extends StateAnswer {
+  /** False: there was no such thing to be done. */
+  readonly stepped: boolean;
+}
+
+/** TLB entries of one answer. */
+export const TLB_LIMIT_MAX = 1 << 16;
 
 export type InspectCommand =
   | { readonly name: 'inspect' }

@@ -5,6 +5,8 @@ import { dmaIommuFunctionDefinition } from '../iommu/dma-iommu/function/identity
 import { TranslationSwitch } from '../iommu/dma-iommu/function/translation-switch.ts';
 import type { DeviceDirectory } from '../iommu/dma-iommu/types.ts';
 import { DmaIommu } from '../iommu/dma-iommu/unit.ts';
+import type { IommuInspection } from '../iommu/inspection.ts';
+import { withBypass } from '../iommu/table-steps.ts';
 import type { Translator } from '../iommu/translator.ts';
 import { Untranslated } from '../iommu/untranslated.ts';
 import { hideAfterPlacement, vtdFunctionDefinition } from '../iommu/vtd/function.ts';
@@ -13,7 +15,7 @@ import type { RegionMemory } from '../memory/region-memory.ts';
 import type { FunctionDefinition } from '../pci/definition.ts';
 import type { PciFunction } from '../pci/function.ts';
 import type { JobQueue } from '../pci/ports.ts';
-import type { RegisterHandler } from '../pci/registers.ts';
+import type { RegisterFile, RegisterHandler } from '../pci/registers.ts';
 import type { Trace } from '../trace/trace.ts';
 import type { IommuKindName, MachineDescription } from './description.ts';
 import { functionMessages } from './function-messages.ts';
@@ -43,6 +45,11 @@ export interface RunningIommu {
   /** Reset of its function, and end of its client. */
   reset(): void;
   statistics(): IommuStatistics;
+  /** Those of BAR 0. */
+  readonly registers: RegisterFile;
+  /** To be called before `registers` is read from outside: brings up to date what is else computed when the guest reads it. */
+  refreshRegisters?(): void;
+  readonly inspection: IommuInspection;
   /** The operations of DMA_IOMMU_INTERFACE, where the IOMMU has them. */
   readonly operations?: { readonly unit: DmaIommu } & Pick<DmaIommu, 'probe'>;
 }
@@ -65,6 +72,8 @@ const vtd: IommuKind = {
       bars: new Map([[0, unit]]),
       reset: () => unit.reset(),
       statistics: () => ({ kind: 'vtd', ...unit.statistics }),
+      registers: unit.registers,
+      inspection: unit.inspection,
     };
   },
 };
@@ -95,6 +104,9 @@ const dmaIommu: IommuKind = {
       bars: ports.bars,
       reset: () => ports.reset(),
       statistics: () => ({ kind: 'dma-iommu', ...unit.statistics }),
+      registers: ports.registers,
+      refreshRegisters: () => ports.refreshRegisters(),
+      inspection: withBypass(unit.inspection, (requesterId, pasid) => translation.bypasses(requesterId, pasid ?? -1)),
       operations: { unit, probe: (...question) => translation.probe(...question) },
     };
   },

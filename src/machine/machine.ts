@@ -2,20 +2,27 @@
 import { join } from 'node:path';
 import type { Endpoint } from '../devices/endpoint.ts';
 import { findKind } from '../devices/kinds.ts';
-import { TranslatedDmaPort } from '../iommu/dma-port.ts';
+import { DmaCounters, TranslatedDmaPort } from '../iommu/dma-port.ts';
 import { NoPasidDmaPort } from '../iommu/no-pasid.ts';
 import type { Translator } from '../iommu/translator.ts';
 import { RegionMemory } from '../memory/region-memory.ts';
 import type { FunctionDefinition } from '../pci/definition.ts';
 import { PciFunction } from '../pci/function.ts';
 import type { Clock } from '../pci/ports.ts';
+import type { RegisterFile } from '../pci/registers.ts';
 import type { EventLoop } from '../posix/event-loop.ts';
 import { WindowPool } from '../posix/window-pool.ts';
 import type { Trace } from '../trace/trace.ts';
 import { VfioUserServer } from '../vfio-user/server.ts';
-import { type EndpointDescription, formatRequesterId, type MachineDescription } from './description.ts';
+import {
+  type EndpointDescription,
+  formatRequesterId,
+  type IommuKindName,
+  type MachineDescription,
+} from './description.ts';
 import { Injection } from './injection/injection.ts';
 import { iommuKinds, noIommu, type RunningIommu } from './iommu-kinds.ts';
+import { RunControl } from './run-control.ts';
 import type { FunctionStatistics, MachineStatistics } from './statistics.ts';
 
 /** The name, and the socket's, of the function that carries the IOMMU's registers. */
@@ -24,12 +31,15 @@ export const IOMMU_ID = 'iommu';
 const monotonic: Clock = { now: () => Number(process.hrtime.bigint()) };
 
 /** One vfio-user function: its PCI face, its client's memory and its socket. */
-interface ServedFunction {
+export interface ServedFunction {
   readonly name: string;
   readonly pci: PciFunction;
   readonly memory: RegionMemory;
   readonly server: VfioUserServer;
-  readonly port?: TranslatedDmaPort;
+  /** Endpoints only: what it is, and where its DMA is counted, with and without PASIDs. */
+  readonly endpoint?: EndpointDescription;
+  readonly registers?: RegisterFile | undefined;
+  readonly dma?: DmaCounters;
 }
 
 export interface MachineOptions {
@@ -52,6 +62,8 @@ export class Machine {
   readonly functions: ReadonlyMap<string, ServedFunction>;
   /** What goes wrong on purpose. */
   readonly injection: Injection;
+  /** Whether it runs at all. */
+  readonly control: RunControl;
   private readonly pool: WindowPool;
   private readonly served = new Map<string, ServedFunction>();
 
@@ -64,6 +76,12 @@ export class Machine {
       after: (milliseconds, job) => loop.after(milliseconds, job),
     });
     this.functions = this.served;
+    this.control = new RunControl({
+      loop,
+      trace,
+      servers: () => [...this.served.values()].map(({ server }) => server),
+      transfers: () => this.transfers,
+    });
     try {
       this.iommu = this.serveIommu();
       for (const endpoint of description.endpoints) this.serveEndpoint(endpoint, this.iommu ?? noIommu);
@@ -74,6 +92,10 @@ export class Machine {
     this.sockets = Object.fromEntries([...this.served.keys()].map(name => [name, this.socketPath(name)]));
   }
 
+  get iommuKind(): IommuKindName {
+    return this.options.description.iommu.kind;
+  }
+
   statistics(): MachineStatistics {
     const functions: Record<string, FunctionStatistics> = {};
     for (const [name, one] of this.served) {
@@ -81,7 +103,7 @@ export class Machine {
         connected: one.server.connected,
         server: structuredClone(one.server.statistics),
         memory: structuredClone(one.memory.statistics),
-        ...(one.port ? { dma: structuredClone(one.port.counters) } : {}),
+        ...(one.dma ? { dma: structuredClone(one.dma) } : {}),
       };
     }
     return { ...(this.iommu ? { iommu: structuredClone(this.iommu.statistics()) } : {}), functions };
@@ -104,14 +126,20 @@ export class Machine {
     this.served.clear();
   }
 
+  private get transfers(): number {
+    let sum = 0;
+    for (const { dma } of this.served.values()) sum += dma === undefined ? 0 : dma.reads + dma.writes;
+    return sum;
+  }
+
   private serveIommu(): RunningIommu | undefined {
-    const { loop, trace, description, checks = true } = this.options;
+    const { trace, description, checks = true } = this.options;
     if (description.iommu.kind === 'none') return undefined;
     const kind = iommuKinds[description.iommu.kind];
     const memory = this.memoryFor(IOMMU_ID);
     const pci = this.functionFor(IOMMU_ID, kind.definition, memory);
     const { injection } = this;
-    const jobs = injection.iommuJobs(loop);
+    const jobs = injection.iommuJobs(this.control);
     const iommu = kind.start({ name: IOMMU_ID, description, pci, memory, jobs, trace, checks, injection });
     for (const [bar, handler] of iommu.bars) pci.setHandler(bar, handler);
     const reset = () => {
@@ -126,27 +154,37 @@ export class Machine {
   }
 
   private serveEndpoint(description: EndpointDescription, iommu: Pick<RunningIommu, 'translator' | 'withPasid'>): void {
-    const { loop, trace } = this.options;
+    const { trace } = this.options;
     const name = description.id;
     const kind = findKind(description.kind);
     const memory = this.memoryFor(name);
     const pci = this.functionFor(name, kind.define(description.options), memory);
     const { requesterId } = description;
     const { injection } = this;
+    const dma = new DmaCounters();
     const portTo = (inner: Translator, pasid?: number) => {
       const translator = injection.translator(name, inner);
       const tagged = pasid === undefined ? {} : { pasid };
-      return new TranslatedDmaPort({ translator, memory, requesterId, gate: pci, trace, name, ...tagged });
+      return new TranslatedDmaPort({
+        translator,
+        memory,
+        requesterId,
+        gate: pci,
+        trace,
+        name,
+        counters: dma,
+        ...tagged,
+      });
     };
     const port = portTo(iommu.translator);
     const dmaWithPasid = (pasid: number) =>
       iommu.withPasid ? portTo(iommu.withPasid(pasid), pasid) : new NoPasidDmaPort(trace, name, pasid);
-    const ports = { name, dma: port, dmaWithPasid, line: pci.line, clock: monotonic, jobs: loop, trace };
+    const ports = { name, dma: port, dmaWithPasid, line: pci.line, clock: monotonic, jobs: this.control, trace };
     const endpoint: Endpoint = kind.create(injection.endpoint(ports), description.options);
     for (const [bar, handler] of endpoint.bars) pci.setHandler(bar, handler);
     chain(pci, 'onReset', () => endpoint.reset());
     chain(pci, 'onDisconnected', () => endpoint.reset());
-    this.serve({ name, pci, memory, port });
+    this.serve({ name, pci, memory, endpoint: description, registers: endpoint.registers, dma });
     trace.note('endpoint.served', name, {
       kind: description.kind,
       address: formatRequesterId(requesterId),

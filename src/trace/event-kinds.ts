@@ -365,8 +365,23 @@ export const EVENT_KINDS = [
     name: 'context.present',
     code: 26,
     class: 'fault',
-    about: 'told beside a fault of a requester without a context entry: another requester that has one',
+    about:
+      'told beside a fault of a requester without a context entry, and when it is detached: another requester that has one',
     fields: [rid, { name: 'for', type: 'requesterId', word: 1, bits: 16 }, { name: 'domain', type: 'domain', word: 2 }],
+  },
+  {
+    name: 'table.loop',
+    code: 27,
+    class: 'fault',
+    about: 'a walk came to a page table that it had been at before: a table is its own ancestor',
+    fields: [
+      rid,
+      { name: 'level', type: 'uint', word: 0, shift: 16, bits: 4 },
+      { name: 'ancestorLevel', type: 'uint', word: 0, shift: 20, bits: 4 },
+      iova,
+      { name: 'domain', type: 'domain', word: 3 },
+      { name: 'table', type: 'guestAddress', word: 4, bits: 64 },
+    ],
   },
 ] as const satisfies readonly EventKind[];
 

@@ -7,6 +7,11 @@
 export interface Events {
   /** `EventClass` bits that somebody wants now. */
   readonly mask: number;
+  /**
+   * Has `listener` called after each round of the device thread: within one, nothing that software sends is heard. False: nobody tells
+   * of rounds here, and it will not be called.
+   */
+  onRound(listener: () => void): boolean;
   /** The number of a source (a function, a unit) in records; the same name gets the same number. Not for the hot path. */
   sourceId(name: string): number;
   /** Records an event of a kind with up to five payload words. */
@@ -45,6 +50,7 @@ export interface EventListener {
 /** Nobody wants anything. */
 export const noEvents: Events = {
   mask: 0,
+  onRound: () => false,
   sourceId: () => 0,
   emit() {},
   emitAlso() {},

@@ -38,6 +38,8 @@ export interface TracerOptions {
   readonly listener?: EventListener;
   /** Nanoseconds since the tracer's start, monotonic. */
   readonly now?: () => number;
+  /** Whether `publish` is called after each round of a thread. Default false. */
+  readonly rounds?: boolean;
 }
 
 export interface TracerCounts {
@@ -54,6 +56,8 @@ export class Tracer implements Trace, Events {
   readonly started = Date.now();
   /** Nanoseconds since the tracer's start, as in records. */
   readonly now: () => number;
+  private readonly rounds: boolean;
+  private readonly roundListeners: (() => void)[] = [];
   private readonly forward: Trace;
   private readonly ring: EventRingWriter | undefined;
   private currentListener: EventListener | undefined;
@@ -73,7 +77,8 @@ export class Tracer implements Trace, Events {
   private readonly shortPayload = new Int32Array(LONG_PAYLOAD_WORDS);
   private readonly longPayload = new Int32Array(LONG_PAYLOAD_WORDS);
 
-  constructor({ forward, ring, listener, now }: TracerOptions) {
+  constructor({ forward, ring, listener, now, rounds = false }: TracerOptions) {
+    this.rounds = rounds;
     this.forward = forward;
     this.ring = ring;
     this.time = ring ? ring.time : new Float64Array(1);
@@ -114,6 +119,11 @@ export class Tracer implements Trace, Events {
     return number;
   }
 
+  onRound(listener: () => void): boolean {
+    if (this.rounds) this.roundListeners.push(listener);
+    return this.rounds;
+  }
+
   /** Writes all names of sources to the ring, as a new reader needs them. */
   announceSources(): void {
     this.announced = 1;
@@ -129,7 +139,7 @@ export class Tracer implements Trace, Events {
     const bit = CLASS_OF[kind]!;
     if ((this.ringClasses & bit) !== 0) {
       const ring = this.ring!;
-      const at = ring.reserve(SHORT_SLOTS);
+      const at = ring.reserveShort();
       if (at >= 0) {
         const { words } = ring;
         words[at] = kind | SHORT_HEADER | (source << SOURCE_SHIFT);
@@ -209,8 +219,9 @@ export class Tracer implements Trace, Events {
     this.writeText(code, number, value);
   }
 
-  /** Tells the ring's reader of all that was written. To be called before the thread blocks. */
+  /** Tells the ring's reader of all that was written, and ends a round. To be called before the thread blocks. */
   publish(): void {
+    for (const listener of this.roundListeners) listener();
     if (this.ring === undefined) return;
     if (this.announced < this.names.length) this.announceNew();
     this.ring.publish();

@@ -28,6 +28,21 @@ export class EventLog extends TraceLog implements Events {
   readonly records: Events = this;
   readonly log: LoggedEvent[] = [];
   private readonly sources: string[] = [];
+  private readonly listeners: (() => void)[] = [];
+
+  /** `rounds`: whether somebody tells of rounds, with `endRound`. */
+  constructor(private readonly rounds = false) {
+    super();
+  }
+
+  onRound(listener: () => void): boolean {
+    if (this.rounds) this.listeners.push(listener);
+    return this.rounds;
+  }
+
+  endRound(): void {
+    for (const listener of this.listeners) listener();
+  }
 
   sourceId(name: string): number {
     const known = this.sources.indexOf(name);

@@ -22,6 +22,7 @@ export class RecordedEvents extends TraceLog {
     const record = (kind: number, source: number, ...payload: number[]) => this.record(kind, source, payload);
     this.records = {
       mask,
+      onRound: () => false,
       sourceId: name => {
         if (!this.sources.includes(name)) this.sources.push(name);
         return this.sources.indexOf(name);

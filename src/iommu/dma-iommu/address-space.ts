@@ -2,6 +2,7 @@
 import { Access, type Translation } from '../translator.ts';
 import { BLOCKED_FAULT } from './choices.ts';
 import type { TableView } from './known-mappings.ts';
+import type { TableEngine } from './table-engine.ts';
 import { FaultType } from './types.ts';
 
 /** What `AddressSpace.translate` returns on success; any other number is a `FaultType`. */
@@ -18,6 +19,18 @@ export interface SpaceProbe {
   readonly stale: boolean;
 }
 
+/** The tables that an address goes through. */
+export interface SpaceTables {
+  readonly tables: TableEngine;
+  /** The domain's name in the caches; an odd one is that of a second root. */
+  readonly tag: number;
+  readonly rootFrame: number;
+  readonly levels: number;
+  /** What the tables translate of the address. */
+  readonly high: number;
+  readonly low: number;
+}
+
 export interface AddressSpace {
   /** Fills `out` and returns `TRANSLATED`, or returns the type of the fault. */
   translate(high: number, low: number, access: number, out: Translation): number;
@@ -27,6 +40,10 @@ export interface AddressSpace {
   invalidate?(high: number, low: number, leafOnly: boolean): void;
   /** Where the tables are software's: what they say now. */
   readonly view?: TableView;
+  /** For the inspector; undefined where no table is for the address. */
+  tablesFor?(high: number, low: number): SpaceTables | undefined;
+  /** For the inspector: the address as requests carry it, from what tables under this tag translate of it. Default: the same. */
+  requestAddress?(tag: number, translated: bigint): bigint;
   /** Pages of 4 KiB that `invalidate` drops at least. Default 1. */
   readonly granulePages?: number;
 }

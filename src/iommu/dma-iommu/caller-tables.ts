@@ -2,7 +2,7 @@
 import { arm64Levels } from '../../page-tables/arm64-stage1.ts';
 import { WalkStatus } from '../../page-tables/walker.ts';
 import type { Translation } from '../translator.ts';
-import { type AddressSpace, identitySpace, type SpaceProbe, TRANSLATED } from './address-space.ts';
+import { type AddressSpace, identitySpace, type SpaceProbe, type SpaceTables, TRANSLATED } from './address-space.ts';
 import { BAD_CONFIGURATION, faultTypeOf } from './choices.ts';
 import type { TableView } from './known-mappings.ts';
 import { NtStatus } from './ntstatus.ts';
@@ -65,6 +65,10 @@ function fresh({ tables, frame, levels }: Root, high: number, low: number, out: 
   return tables.readFresh(frame, levels, high, low, out);
 }
 
+function spaceTables({ tables, tag, frame, levels }: Root, high: number, low: number): SpaceTables {
+  return { tables, tag, rootFrame: frame, levels, high, low };
+}
+
 const outside = (result: number): SpaceProbe => ({ result, source: 'none', level: 0, stale: false });
 
 /** x86-64 first-level tables: both halves of the canonical address space in one tree (VT-d 4.1, 3.6). */
@@ -112,6 +116,15 @@ class X64Space implements AddressSpace, TableView {
 
   get byMessages(): boolean {
     return this.#root.tables.fresh.byMessages;
+  }
+
+  tablesFor(high: number, low: number): SpaceTables | undefined {
+    return this.#canonical(high) ? spaceTables(this.#root, high & this.#mask, low) : undefined;
+  }
+
+  /** Canonical: the highest bit that is translated goes on to bit 63. */
+  requestAddress(_tag: number, translated: bigint): bigint {
+    return BigInt.asUintN(64, BigInt.asIntN(this.#root.width, translated));
   }
 
   #canonical(high: number): boolean {
@@ -174,6 +187,17 @@ class Arm64Space implements AddressSpace, TableView {
   get byMessages(): boolean {
     // Both roots have tables of one format, and so one engine.
     return (this.#lower ?? this.#upper)?.tables.fresh.byMessages === true;
+  }
+
+  tablesFor(high: number, low: number): SpaceTables | undefined {
+    const root = high < 0 ? this.#upper : this.#lower;
+    if (root === undefined || !reaches(root.width, high, low)) return undefined;
+    return spaceTables(root, highBits(root.width, high), lowBits(root.width, low));
+  }
+
+  requestAddress(tag: number, translated: bigint): bigint {
+    const root = this.#upper;
+    return root?.tag === tag ? BigInt.asUintN(64, translated | (-1n << BigInt(root.width))) : translated;
   }
 }
 

@@ -45,6 +45,10 @@ export class Engines implements CallerEngines {
     this.#all.set('managed', this.managed);
   }
 
+  all(): Iterable<TableEngine> {
+    return this.#all.values();
+  }
+
   x64(): TableEngine {
     return this.#named('x64', () => x64FirstLevel({ hostAddressWidth: HOST_ADDRESS_WIDTH, largePages: LARGE_PAGES }));
   }

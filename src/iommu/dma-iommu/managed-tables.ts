@@ -2,7 +2,7 @@
 import type { TableBuilder } from '../../page-tables/table-builder.ts';
 import { WalkStatus } from '../../page-tables/walker.ts';
 import type { Translation } from '../translator.ts';
-import { type AddressSpace, type SpaceProbe, TRANSLATED } from './address-space.ts';
+import { type AddressSpace, type SpaceProbe, type SpaceTables, TRANSLATED } from './address-space.ts';
 import type { Budget } from './budget.ts';
 import { faultTypeOf, NOT_MAPPED } from './choices.ts';
 import { LOGICAL_PAGES } from './limits.ts';
@@ -38,6 +38,11 @@ export class ManagedTables implements AddressSpace {
     const probed = this.tables.probe(tag, root, builder.levels, high, low, access, out);
     const result = probed.status === WalkStatus.ok ? TRANSLATED : faultTypeOf(probed.status);
     return { result, source: probed.source, level: probed.level, stale: probed.stale };
+  }
+
+  tablesFor(high: number, low: number): SpaceTables {
+    const { tables, tag, root, builder } = this;
+    return { tables, tag, rootFrame: root, levels: builder.levels, high, low };
   }
 
   private get domain(): number {

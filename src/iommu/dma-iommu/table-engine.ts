@@ -28,7 +28,7 @@ export class TableEngine {
 
   constructor(
     readonly format: PageTableFormat,
-    memory: GuestMemory,
+    readonly memory: GuestMemory,
     private readonly core: Core,
     private readonly checkStale: boolean,
   ) {

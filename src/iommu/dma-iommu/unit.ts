@@ -19,6 +19,7 @@ import type { Domain } from './domain.ts';
 import { Domains } from './domains.ts';
 import { Engines } from './engines.ts';
 import { Faults } from './faults.ts';
+import { DmaIommuInspection } from './inspect.ts';
 import { getInterface, getInterfaceEx } from './interfaces.ts';
 import { PASID_MAX } from './limits.ts';
 import { Mapping } from './mapping.ts';
@@ -62,6 +63,7 @@ type Result<Name extends OperationName> = ReturnType<DmaIommuOperations[Name]>;
 export class DmaIommu implements RunTranslator, FaultInjectable, DmaIommuOperations {
   readonly statistics: DmaIommuStatistics = newStatistics();
   readonly compat: Compat;
+  readonly inspection: DmaIommuInspection;
   private readonly core: Core;
   private readonly engines: Engines;
   private readonly streams = new Streams();
@@ -89,6 +91,7 @@ export class DmaIommu implements RunTranslator, FaultInjectable, DmaIommuOperati
     this.tokens = new Tokens(this.core, this.domains);
     this.devices = new DeviceOperations(this.core, this.domains, this.streams);
     this.dmaDevices = new DmaDevices(this.core, this.domains, this.streams, pasidMax);
+    this.inspection = new DmaIommuInspection(this.core, this.streams, this.engines);
   }
 
   /** As `Translator.translate`; `pasid` is -1 for a request without one, `length` 0 where it is not known. */

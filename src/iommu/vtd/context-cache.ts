@@ -33,6 +33,8 @@ export class ContextCache {
   readonly words = new Int32Array(REQUESTERS << SLOT_SHIFT);
   /** Counts every change: whoever remembers a slot compares it. */
   changes = 0;
+  /** Told of every change. */
+  onChange: (() => void) | undefined;
   private epoch = 1;
   /** Requester ids filled in this epoch, so that invalidating a domain does not look at all of them. */
   private readonly filled = new Int32Array(REQUESTERS);
@@ -66,7 +68,7 @@ export class ContextCache {
   }
 
   invalidateAll(): void {
-    this.changes++;
+    this.changed();
     this.filledCount = 0;
     if (this.epoch < LAST_EPOCH) {
       this.epoch++;
@@ -78,7 +80,7 @@ export class ContextCache {
   }
 
   invalidateDomain(domain: number): void {
-    this.changes++;
+    this.changed();
     for (let index = 0; index < this.filledCount; index++) {
       const at = this.filled[index] << SLOT_SHIFT;
       if (this.words[at + Slot.domain] === domain) this.words[at] = 0;
@@ -90,7 +92,7 @@ export class ContextCache {
    * many matching entries were left alone because they carry another one: a mistake of the driver.
    */
   invalidateDevice(requesterId: number, functionMask: number, domain: number): number {
-    this.changes++;
+    this.changed();
     const mask = FUNCTION_MASKS[functionMask & 3];
     const base = requesterId & ~mask & 0xffff;
     let kept = 0;
@@ -104,8 +106,13 @@ export class ContextCache {
     return kept;
   }
 
-  private claim(requesterId: number, entry: ContextEntry): number {
+  private changed(): void {
     this.changes++;
+    this.onChange?.();
+  }
+
+  private claim(requesterId: number, entry: ContextEntry): number {
+    this.changed();
     if (this.listed[requesterId] !== this.epoch) {
       this.listed[requesterId] = this.epoch;
       this.filled[this.filledCount++] = requesterId;

@@ -88,6 +88,7 @@ export class Refusals {
     if (walked && wanted) detail.fromWalk(engine.walker, status, core.memory, high, low);
     else if (status === WalkStatus.tooWide) detail.cause = FaultCause.addressTooWide;
     const skipped = walked && engine.walker.startLevel < levels;
+    if (walked) watch?.cameThrough(requesterId, at, high, low);
     const reason = this.reasonOf(status, at, high, low, access, out);
     if (generation !== core.generation) return false;
     if (watch !== undefined) {

@@ -234,7 +234,8 @@ export class StaleCheck {
   }
 }
 
-function pathIndex(requesterId: number, high: number, low: number): number {
+/** Which of the remembered ways an address has. */
+export function pathIndex(requesterId: number, high: number, low: number): number {
   return ((requesterId << 11) ^ (low >>> PATH_SHIFT) ^ (requesterId * 5) ^ (high << 3)) & (PATHS - 1);
 }
 

@@ -19,8 +19,6 @@ export const PATH_SHIFT = 21;
 const PATH_PAGES_MASK = 0x1ff;
 /** Root entry and context entry, two words of 64 bits each, and five levels without the last. */
 const WORDS_MAX = 8;
-/** Four levels have so many: they are compared without a loop. */
-export const DIRECT_WORDS = 7;
 const NO_WORDS = new Int32Array(0);
 const NO_DOUBLES = new Float64Array(0);
 const READ_WRITE = 3;
@@ -34,18 +32,8 @@ const CONVERTER = (() => {
 export class TablePath {
   /** -1: nothing is captured. */
   requesterId = -1;
-  /**
-   * The requester id and IOVA bits 31:21 in one number, but only where all entries above the pages' are in one window, and no more than
-   * `DIRECT_WORDS` words: else -1. Then `at0` and so on are the first of `at`, each in a place of its own, which is quicker.
-   */
+  /** The requester id and IOVA bits 31:21 in one number, but only where all entries above the pages' are in one window: else -1. */
   direct = -1;
-  at0 = 0;
-  at1 = 0;
-  at2 = 0;
-  at3 = 0;
-  at4 = 0;
-  at5 = 0;
-  at6 = 0;
   high = 0;
   /** IOVA bits 31:21. */
   prefix = 0;
@@ -96,7 +84,7 @@ export class TablePath {
     this.remote = false;
     const captured = this.captureAll(fresh, requesterId, high, low, memory);
     this.requesterId = captured ? requesterId : -1;
-    const direct = captured && this.windows.length === 0 && this.count <= DIRECT_WORDS;
+    const direct = captured && this.windows.length === 0;
     this.direct = direct ? (requesterId << 11) | (low >>> PATH_SHIFT) : -1;
     if (direct) this.spread();
     this.high = high;
@@ -105,20 +93,13 @@ export class TablePath {
     return captured;
   }
 
+  /** What is looked at by turns has no end: the rest of it is the first once more. */
   private spread(): void {
     const { at, held, count } = this;
-    // The rest stays equal to itself.
-    for (let i = count; i < DIRECT_WORDS; i++) {
+    for (let i = count; i < WORDS_MAX; i++) {
       at[i] = at[0]!;
       held[i] = held[0]!;
     }
-    this.at0 = at[0]!;
-    this.at1 = at[1]!;
-    this.at2 = at[2]!;
-    this.at3 = at[3]!;
-    this.at4 = at[4]!;
-    this.at5 = at[5]!;
-    this.at6 = at[6]!;
   }
 
   forget(): void {

@@ -31,8 +31,8 @@ export class DmaRemapper {
   rootFrame = 0;
   mode = 0;
   readonly refusals: Refusals;
-  /** Walks that answered a request. */
-  walks = 0;
+  /** `statistics.translations` when a walk last answered a request. */
+  private walkedAt = -1;
 
   private readonly reader: ContextReader;
   private readonly cachingMode: boolean;
@@ -221,10 +221,15 @@ export class DmaRemapper {
     if (status !== WalkStatus.ok) {
       return this.refusals.byEngine(requesterId, high, low, access, length, out, at, status, walked);
     }
-    if (walked) this.refusals.watch?.walked(domain, high, low, out);
+    if (walked) this.refusals.watch?.walked(requesterId, at, high, low, out);
     const usable = this.finish(requesterId, high, low, access, length, out, at);
-    if (walked && usable) this.walks++;
+    if (walked && usable) this.walkedAt = this.statistics.translations;
     return usable;
+  }
+
+  /** Whether the last translation took a walk. */
+  get hasWalked(): boolean {
+    return this.walkedAt === this.statistics.translations;
   }
 
   /** After a translation of the first page: whether it may be used, and how far it goes. */

@@ -13,6 +13,7 @@ import { type VtdCapabilities, type VtdOptions, vtdCapabilities } from './capabi
 import { ContextCache } from './context-cache.ts';
 import { address64, frameOf, VtdCore } from './core.ts';
 import { FaultLog } from './faults.ts';
+import { VtdInspection } from './inspect.ts';
 import { CacheInvalidator } from './invalidation.ts';
 import { InvalidationQueue } from './invalidation-queue.ts';
 import { RegisterInvalidation } from './register-invalidation.ts';
@@ -49,6 +50,7 @@ export class VtdUnit implements RunTranslator, FaultInjectable, RegisterHandler 
   readonly registers: RegisterFile;
   readonly statistics: VtdStatistics;
   readonly capabilities: VtdCapabilities;
+  readonly inspection: VtdInspection;
   private readonly core: VtdCore;
   private readonly engine: TranslationEngine;
   private readonly contexts = new ContextCache();
@@ -57,8 +59,8 @@ export class VtdUnit implements RunTranslator, FaultInjectable, RegisterHandler 
   private readonly watch: VtdWatch | undefined;
   private readonly answers: AnswerWatch;
   private readonly events: Events;
-  /** Event classes for which translations take the longer way. */
-  private readonly watchedClasses: number;
+  /** Every answer is compared with the tables. */
+  private readonly compares: boolean;
   private readonly queue: InvalidationQueue;
   private readonly registerInvalidation: RegisterInvalidation;
   private readonly translationEnabled: FieldHandle;
@@ -85,8 +87,9 @@ export class VtdUnit implements RunTranslator, FaultInjectable, RegisterHandler 
     this.watch = checks ? new VtdWatch(this.core, this.contexts, this.engine, format, this.remapper) : undefined;
     this.remapper.refusals.watch = this.watch;
     this.answers = new AnswerWatch(this.core, this.remapper, this.contexts, this.watch?.stale);
+    this.contexts.onChange = () => this.answers.contextsChanged();
     this.events = this.core.events;
-    this.watchedClasses = EventClass.translation | (checks ? EventClass.fault : 0);
+    this.compares = checks;
     const mode = () => this.remapper.mode;
     const invalidator = new CacheInvalidator(this.core, this.contexts, this.engine, this.watch);
     this.queue = new InvalidationQueue(this.core, invalidator, this.faults, { mode, checks, dropCompletion });
@@ -97,6 +100,7 @@ export class VtdUnit implements RunTranslator, FaultInjectable, RegisterHandler 
     this.rootTable = registers.offset('RTADDR') >>> 2;
     this.queueBase = registers.offset('IQA') >>> 2;
     this.effects = this.wire();
+    this.inspection = new VtdInspection(this.core, this.contexts, this.engine, this.remapper);
   }
 
   translate(requesterId: number, high: number, low: number, access: number, out: Translation): boolean {
@@ -111,11 +115,10 @@ export class VtdUnit implements RunTranslator, FaultInjectable, RegisterHandler 
     length: number,
     out: Translation,
   ): boolean {
-    const found = this.remapper.translateRun(requesterId, high, low, access, length, out);
-    if ((this.events.mask & this.watchedClasses) !== 0 && found) {
-      this.answers.answered(requesterId, high, low, access, out);
-    }
-    return found;
+    if (!this.remapper.translateRun(requesterId, high, low, access, length, out)) return false;
+    // 2 is `EventClass.translation`.
+    if (this.compares || (this.events.mask & 2) !== 0) this.answers.answered(requesterId, high, low, access, out);
+    return true;
   }
 
   /** Translations are told in events of their own: what follows one has its time. */

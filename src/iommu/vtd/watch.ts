@@ -7,13 +7,16 @@ import { EventClass, MappingSource, type StaleWhat } from '../../trace/event-kin
 import { KnownMappings } from '../known-mappings.ts';
 import type { TranslationEngine } from '../translation-engine.ts';
 import type { Translation } from '../translator.ts';
-import { Attachments } from './attachments.ts';
+import { type Attachment, Attachments } from './attachments.ts';
 import type { ContextEntry } from './context.ts';
-import type { ContextCache } from './context-cache.ts';
+import { type ContextCache, Slot } from './context-cache.ts';
 import { ContextReader } from './context-reader.ts';
+import { ContextScan } from './context-scan.ts';
+import { ContextTables } from './context-tables.ts';
 import type { VtdCore } from './core.ts';
-import type { FaultReason } from './fault-reasons.ts';
+import { FaultReason } from './fault-reasons.ts';
 import type { RootPointer } from './fresh-walk.ts';
+import { LoopCheck } from './loop-check.ts';
 import { StaleCheck } from './stale-check.ts';
 
 /** Function bits that a function mask leaves out of the comparison (6.5.2.1). */
@@ -27,34 +30,55 @@ export class VtdWatch {
   readonly attachments: Attachments;
   readonly stale: StaleCheck;
   private readonly reader: ContextReader;
+  /** Of entries that are looked at while `reader` holds another. */
+  private readonly otherReader: ContextReader;
+  private readonly tables: ContextTables;
+  private readonly loops: LoopCheck;
 
   constructor(
     private readonly core: VtdCore,
-    contexts: ContextCache,
+    private readonly contexts: ContextCache,
     engine: TranslationEngine,
     format: PageTableFormat,
     private readonly pointer: RootPointer,
   ) {
     this.mappings = new KnownMappings(core.events, core.source, format, core.memory);
-    this.attachments = new Attachments(
-      core,
-      gone => this.mappings.compareKnown(gone.domain, gone, MappingSource.detach),
-      gone => this.mappings.forget(gone.domain),
-    );
+    const others = new ContextScan(core, contexts, pointer);
+    this.attachments = new Attachments(core, {
+      findUser: (of, except) => this.findUser(of, except),
+      lastGoes: gone => this.mappings.compareKnown(gone.domain, gone, MappingSource.detach),
+      lastGone: gone => this.mappings.forget(gone.domain),
+      leaves: requesterId => others.tellNow(requesterId),
+      moved: now => this.mappings.compareKnown(now.domain, now, MappingSource.invalidation),
+    });
     this.stale = new StaleCheck(core, contexts, engine, format, pointer);
     this.reader = new ContextReader(core.memory, core.capabilities);
+    this.otherReader = new ContextReader(core.memory, core.capabilities);
+    this.tables = new ContextTables(core, pointer);
+    this.loops = new LoopCheck(core, format, engine.walker);
   }
 
   /** The requester's context entry was read; `reason` says why it cannot be used, or is zero. */
   contextRead(requesterId: number, reason: FaultReason | 0, entry: ContextEntry): void {
     if (reason === 0) this.attachments.present(requesterId, entry);
-    else this.attachments.absent(requesterId);
+    else if (reason === FaultReason.rootNotPresent || reason === FaultReason.contextNotPresent) {
+      this.attachments.absent(requesterId);
+    } else this.attachments.faulty(requesterId);
   }
 
-  /** A walk has filled the IOTLB. */
-  walked(domain: number, high: number, low: number, { shift, frame, permissions }: Translation): void {
+  /** A walk for the requester with the context-cache slot `at` has filled the IOTLB. */
+  walked(requesterId: number, at: number, high: number, low: number, { shift, frame, permissions }: Translation): void {
+    this.cameThrough(requesterId, at, high, low);
     if ((this.core.events.mask & EventClass.mapping) === 0) return;
-    this.mappings.seen(domain, high, low, shift, frame, permissions);
+    this.mappings.seen(this.contexts.words[at + Slot.domain]!, high, low, shift, frame, permissions);
+  }
+
+  /** The engine's last walk, whatever it found: its tables are looked at. */
+  cameThrough(requesterId: number, at: number, high: number, low: number): void {
+    if ((this.core.events.mask & EventClass.fault) === 0) return;
+    const slot = this.contexts.words;
+    const domain = slot[at + Slot.domain]!;
+    this.loops.check(requesterId, domain, slot[at + Slot.rootFrame]!, slot[at + Slot.levels]!, high, low);
   }
 
   /** A request is about to be refused. */
@@ -110,6 +134,21 @@ export class VtdWatch {
     this.stale.forget();
     this.mappings.clear();
     this.attachments.clear();
+  }
+
+  /** By the context tables, which no cache need have read yet. */
+  private findUser({ domain, rootFrame, levels }: Attachment, except: number): number {
+    const { otherReader, pointer } = this;
+    let found = -1;
+    this.tables.each((requesterId, of) => {
+      if (of !== domain || requesterId === except) return true;
+      if (otherReader.read(requesterId, pointer.rootFrame, pointer.mode) !== 0) return true;
+      const { entry } = otherReader;
+      if (entry.passThrough || entry.rootFrame !== rootFrame || entry.levels !== levels) return true;
+      found = requesterId;
+      return false;
+    });
+    return found;
   }
 
   private tablesOf(domain: number) {

@@ -23,6 +23,10 @@ export class EventLog extends TraceLog implements Events {
     this.mask = classes.length === 0 ? ALL : classes.reduce((mask, name) => mask | EventClass[name], 0);
   }
 
+  onRound(): boolean {
+    return false;
+  }
+
   sourceId(name: string): number {
     const known = this.sources.indexOf(name);
     return known >= 0 ? known : this.sources.push(name) - 1;

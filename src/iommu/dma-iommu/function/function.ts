@@ -137,6 +137,11 @@ export class DmaIommuFunction implements RegisterHandler {
     if (width === 8) this.writeWord(offset + 4, high);
   }
 
+  /** For the inspector: computes those registers that are computed when software reads them. */
+  refreshRegisters(): void {
+    this.directory.refresh(this.registers.offset('DIRECTORY_COUNT') >>> 2);
+  }
+
   /** As after power-on, the unit included: whatever the guest made there is gone. */
   reset(): void {
     this.core.cycle++;
