@@ -2,6 +2,7 @@
 import { benchDma, benchWatchedDma } from './dma.ts';
 import { benchFunctions } from './functions.ts';
 import { benchMap } from './map.ts';
+import { benchRecording } from './recording.ts';
 import { type BenchResult, formatResult } from './result.ts';
 import { benchRoundTrip } from './round-trip.ts';
 import { benchTrace } from './trace.ts';
@@ -14,6 +15,7 @@ const PARTS: Readonly<Record<string, () => BenchResult[] | Promise<BenchResult[]
   'round-trip': benchRoundTrip,
   functions: benchFunctions,
   trace: benchTrace,
+  recording: benchRecording,
 };
 
 const wanted = process.argv.slice(2).filter(word => !word.startsWith('-'));
