@@ -6,13 +6,21 @@ import { vtdCapabilities } from '../src/iommu/vtd/capabilities.ts';
 import { FAULT_REASONS } from '../src/iommu/vtd/fault-reasons.ts';
 import { vtdRegisters } from '../src/iommu/vtd/registers.ts';
 import type { Field, Register, RegisterBlock } from '../src/pci/registers.ts';
+import { EVENT_KINDS, EventClass, type EventKind } from '../src/trace/event-kinds.ts';
+import { detectorTable } from '../src/trace/sanitizer/detectors.ts';
 import { dmaIommuFunctionPage } from './dma-iommu-function-page.ts';
 
 const NOTE = '<!-- Made from the definitions in the source by `npm run docs`; edit those. -->';
 
 /** Content by file name in docs/. */
 export function generatedPages(): Readonly<Record<string, string>> {
-  return { 'vtd.md': vtdPage(), 'edu.md': eduPage(), 'dma-iommu-function.md': dmaIommuFunctionPage() };
+  return {
+    'vtd.md': vtdPage(),
+    'edu.md': eduPage(),
+    'dma-iommu-function.md': dmaIommuFunctionPage(),
+    'detectors.md': detectorsPage(),
+    'events.md': eventsPage(),
+  };
 }
 
 function vtdPage(): string {
@@ -42,6 +50,42 @@ function eduPage(): string {
     '# The edu device',
     `Register-compatible with the ${eduRegisters.specification}. Options: \`dmaMask\` (12 to 64 bits, default 28), \`express\` (default true).`,
     registerTables(eduRegisters),
+  );
+}
+
+function detectorsPage(): string {
+  const detectors = detectorTable();
+  const rows = detectors.map(({ name, title, action }) => [`[\`${name}\`](#${name})`, title, action]);
+  return page(
+    '# What the sanitizer finds',
+    'Each of these is a mistake that hardware keeps silent about, or says little of. `viommu boot`, `serve` and `demo` look for them without ' +
+      'being asked; [first-dma-bug.md](first-dma-bug.md) shows one from beginning to end.',
+    '`--sanitize` changes what is done about them, as a list that is read from left to right: `on` (the defaults below), `off`, `all`; ' +
+      '`NAME=stop` (the machine stops, and the command ends with status 3), `NAME=warn` or `NAME`, ' +
+      '`NAME=off` or `-NAME`. For example: `--sanitize stale-iotlb=stop,-register-spin`, or `--sanitize off,use-after-unmap`.',
+    'A finding is a `warning`; a `note` where the occasion is a lesser one and may be in order; `stop` where it stopped the machine. ' +
+      '`--fail-on warning` makes a command end with status 3 where there are warnings, `--fail-on note` with any finding, and ' +
+      '`--fail-on NAME,NAME` with findings of these detectors.',
+    table(['detector', 'what', 'default'], rows),
+    ...detectors.map(
+      ({ name, title, about, suggestion }) => `## ${name}\n\n**${title}.** ${about}\n\nWhat to look for: ${suggestion}`,
+    ),
+  );
+}
+
+function eventsPage(): string {
+  const kinds: readonly EventKind[] = EVENT_KINDS;
+  const sections = Object.keys(EventClass).map(name => {
+    const rows = kinds
+      .filter(kind => kind.class === name)
+      .map(({ name: kind, about, fields }) => [`\`${kind}\``, about, fields.map(field => field.name).join(', ')]);
+    return `## ${name}\n\n${table(['kind', 'what', 'fields'], rows)}`;
+  });
+  return page(
+    '# Events',
+    'All kinds of events by their class, as `--class` and `--kind` of `viommu trace` know them. [tracing.md](tracing.md) says how to look at ' +
+      'them, [recordings.md](recordings.md) how they lie in a file.',
+    ...sections,
   );
 }
 

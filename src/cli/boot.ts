@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { Boot } from '../../qemu/command-line.ts';
 import { provisionQemu } from '../../qemu/provision.ts';
+import { HostPort } from '../inspector/host-port.ts';
 import { DebugSession } from './debug-session.ts';
 import { ExitStatus, UsageError } from './errors.ts';
 import { eventToJson, formatEvent, isNotable } from './event-printer.ts';
@@ -11,6 +12,7 @@ import { catchInterrupt, unlessInterrupted } from './interrupt.ts';
 import { addMachineOptions, type MachineFlags, machineFromFlags } from './machine-options.ts';
 import { printProgress } from './progress.ts';
 import { addSanitizeOptions, type SanitizeFlags } from './sanitize-options.ts';
+import { type ServedRemote, serveFlags } from './serve-remote.ts';
 import { stockGuest } from './stock-guest.ts';
 
 interface BootFlags extends MachineFlags, GuestFlags, SanitizeFlags {
@@ -19,6 +21,7 @@ interface BootFlags extends MachineFlags, GuestFlags, SanitizeFlags {
   readonly append?: string;
   readonly disk?: string;
   readonly diskFormat?: string;
+  readonly inspect?: string | true;
   readonly json?: boolean;
   readonly verbose?: boolean;
 }
@@ -32,6 +35,7 @@ Examples:
   $ viommu boot --kernel bzImage --initrd initramfs.img --append "console=ttyS0"
   $ viommu boot --disk debian.qcow2 --firmware uefi --ram 2048 --device edu@01:00.0
   $ viommu boot --sanitize all --record run.viommu --report findings.sarif --fail-on warning
+  $ viommu boot --inspect                         # with the inspector's page for your browser
   $ viommu boot -- -device virtio-net-pci -s      # more arguments for QEMU
 `;
 
@@ -45,6 +49,7 @@ export function addBoot(program: Command): void {
     .option('--append <text>', 'its command line')
     .option('--disk <image>', 'a disk image to boot; changes to it are thrown away')
     .option('--disk-format <format>', 'raw or qcow2 (default: by the name)')
+    .option('--inspect [[host:]port]', "serve the inspector's page there; its URL is printed before the guest starts")
     .option('--json', 'print events as JSON lines on the error output')
     .option('--verbose', 'print every event, not only faults and clients')
     .addHelpText('after', EXAMPLES);
@@ -53,18 +58,28 @@ export function addBoot(program: Command): void {
 
 async function boot(extra: string[], flags: BootFlags): Promise<void> {
   const interruption = catchInterrupt();
-  const { run, session } = await unlessInterrupted(interruption, start(extra, flags));
+  const { run, session, remote } = await unlessInterrupted(interruption, start(extra, flags));
   try {
     const exit = await unlessInterrupted(interruption, Promise.race([run.qemu.exit, run.broken]));
     process.exitCode = exit.code === 0 ? ExitStatus.ok : ExitStatus.failed;
+  } catch (error) {
+    // The finding says it better.
+    if (!run.host.stoppedByFinding) throw error;
   } finally {
+    await remote?.close();
     await run.close();
     interruption.stop();
     if ((await session.finish()).failed) process.exitCode = ExitStatus.findings;
   }
 }
 
-async function start(extra: string[], flags: BootFlags): Promise<{ run: GuestRun; session: DebugSession }> {
+interface Booted {
+  readonly run: GuestRun;
+  readonly session: DebugSession;
+  readonly remote: ServedRemote | undefined;
+}
+
+async function start(extra: string[], flags: BootFlags): Promise<Booted> {
   const description = machineFromFlags(flags, ['edu@01:00.0', 'edu@02:00.0']);
   const wanted = wantedBoot(flags);
   const installation = await provisionQemu({ progress: printProgress, ...(flags.qemu ? { path: flags.qemu } : {}) });
@@ -72,11 +87,14 @@ async function start(extra: string[], flags: BootFlags): Promise<{ run: GuestRun
   const configuration = await guestConfiguration(flags, installation, description, what, extra);
   printProgress(`Starting QEMU ${installation.version} (${configuration.accelerator})`);
   let session: DebugSession | undefined;
-  const run = await GuestRun.start({
+  let remote: ServedRemote | undefined;
+  const starting = GuestRun.start({
     description,
     sanitize: flags.sanitize,
     prepare: async host => {
       session = await DebugSession.start(host, flags, line => console.error(line));
+      remote = await serveFlags(flags, new HostPort(host));
+      if (remote?.pageUrl !== undefined) printProgress(`The inspector: ${remote.pageUrl}`);
     },
     installation,
     configuration,
@@ -87,7 +105,13 @@ async function start(extra: string[], flags: BootFlags): Promise<{ run: GuestRun
       if (flags.verbose || isNotable(event)) console.error(flags.json ? eventToJson(event) : formatEvent(event));
     },
   });
-  return { run, session: session! };
+  try {
+    return { run: await starting, session: session!, remote };
+  } catch (error) {
+    // Else it would keep the process from ending.
+    await remote?.close();
+    throw error;
+  }
 }
 
 function wantedBoot(flags: BootFlags): Boot | undefined {

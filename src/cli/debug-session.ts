@@ -47,8 +47,17 @@ export class DebugSession {
     for (const { path, format } of this.flags.report ?? []) {
       write(path, render[format](findings, { lost, machine }));
     }
-    if (findings.length > 0) this.say(`\n${reportText(findings, false, { lost }).trimEnd()}`);
+    this.tell(findings, lost);
     return { findings, failed: findings.some(finding => failsOn(this.flags.failOn, finding)) };
+  }
+
+  private tell(findings: readonly Finding[], lost: number): void {
+    // Good news is for those who asked.
+    const isAsked = this.flags.failOn !== 'never' || this.flags.report !== undefined;
+    if (findings.length > 0 || isAsked) this.say(`\n${reportText(findings, false, { lost }).trimEnd()}`);
+    const { record } = this.flags;
+    if (record === undefined || findings.length === 0) return;
+    this.say(`'viommu explain ${record} ${findings[0]!.id}' shows the first of them with all that happened around it.`);
   }
 
   private async record(path: string): Promise<void> {

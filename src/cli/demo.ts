@@ -5,6 +5,7 @@ import { provisionQemu } from '../../qemu/provision.ts';
 import { describeTopology, TOPOLOGY_KINDS, type TopologyKind } from '../../qemu/topology.ts';
 import { describeMachine, formatRequesterId, type MachineDescription } from '../machine/description.ts';
 import type { MachineStatistics } from '../machine/statistics.ts';
+import { reportText } from '../trace/report/text.ts';
 import type { TraceEvent } from '../trace/trace.ts';
 import { ConsoleWatch } from './console-watch.ts';
 import { DebugSession } from './debug-session.ts';
@@ -79,18 +80,26 @@ export function addDemo(program: Command): void {
 async function demo(flags: DemoFlags): Promise<void> {
   const interruption = catchInterrupt();
   const run = await unlessInterrupted(interruption, prepareAndStart(flags));
-  let rounds: RoundResult[];
-  let statistics: MachineStatistics;
+  let rounds: RoundResult[] = [];
+  let statistics: MachineStatistics | undefined;
   try {
     const outcome = Promise.race([runRounds(run, flags), run.guest.broken, run.console.panicked]);
     rounds = await unlessInterrupted(interruption, outcome);
     statistics = await run.guest.host.statistics();
+  } catch (error) {
+    // The finding says it better.
+    if (!run.guest.host.stoppedByFinding) throw error;
   } finally {
     run.agent.close();
     await run.guest.close();
     interruption.stop();
   }
   const { findings, failed } = await run.session.finish();
+  if (statistics === undefined) {
+    console.error(reportText(findings));
+    process.exitCode = ExitStatus.findings;
+    return;
+  }
   const report = judged({ ...setting(run, flags), rounds, statistics, findings });
   printReport(report, flags);
   process.exitCode = failed ? ExitStatus.findings : report.passed ? ExitStatus.ok : ExitStatus.failed;

@@ -1,4 +1,5 @@
 /** Trace events as lines for people or as JSON lines for programs. */
+import { formatRequesterId } from '../trace/record-fields.ts';
 import type { TraceEvent, TraceValue } from '../trace/trace.ts';
 
 /** What is worth a line without being asked for: everything else needs --verbose. */
@@ -9,13 +10,17 @@ export function isNotable(event: TraceEvent): boolean {
 }
 
 export function formatEvent({ kind, source, detail }: TraceEvent): string {
-  const facts = Object.entries(detail).map(([name, value]) => `${name}=${formatValue(value)}`);
+  const facts = Object.entries(detail).map(([name, value]) => `${name}=${formatFact(name, value)}`);
   return [`[${source}]`, kind, ...facts].join(' ');
 }
 
 /** JSON has no 64-bit integers: addresses become hexadecimal strings. */
 export function eventToJson(event: TraceEvent): string {
   return JSON.stringify(event, (_key, value) => (typeof value === 'bigint' ? `0x${value.toString(16)}` : value));
+}
+
+function formatFact(name: string, value: TraceValue): string {
+  return name === 'requesterId' && typeof value === 'number' ? formatRequesterId(value) : formatValue(value);
 }
 
 function formatValue(value: TraceValue): string {

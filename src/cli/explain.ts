@@ -12,8 +12,8 @@ import { type Connect, checkOneSource, connectRemote } from './recording-live.ts
 import { complaints, deviceName, endpointsOf, withRecording } from './recording-options.ts';
 import { RecordFormatter } from './recording-printer.ts';
 import { type RecordTerminal, recordTerminal } from './recording-terminal.ts';
-import { type Focus, type Timeline, timelineOf } from './recording-timeline.ts';
-import { describeFinding, describeTimeline, findingLine } from './recording-words.ts';
+import { describeRecord, type Focus, type Timeline, timelineOf } from './recording-timeline.ts';
+import { describeFinding, describeTimeline, findingLine, oneLine, stamp } from './recording-words.ts';
 import { addRemoteOptions, type RemoteFlags, toJson } from './remote-access.ts';
 
 interface ExplainFlags extends RemoteFlags {
@@ -34,6 +34,7 @@ Examples:
 `;
 
 const MAX_FAULTS_LISTED = 20;
+const FAULT_WIDTH = 7;
 const PAGE_SHIFT = 12n;
 
 type What =
@@ -116,7 +117,7 @@ function listFile(terminal: RecordTerminal, flags: ExplainFlags, reader: Recordi
   const faults: { line: string; object: object }[] = [];
   const total = eachFault(reader, (cursor, number) => {
     if (number > MAX_FAULTS_LISTED) return true;
-    faults.push({ line: `fault:${number}`.padEnd(9) + formatter.line(cursor), object: formatter.object(cursor) });
+    faults.push({ line: faultLine(number, reader, cursor), object: formatter.object(cursor) });
     return true;
   });
   if (flags.json) {
@@ -175,10 +176,9 @@ function explainFault(
 ): void {
   let focus: (Focus & { time: number }) | undefined;
   let line = '';
-  const formatter = new RecordFormatter(reader.header.machine);
   const total = eachFault(reader, (cursor, number) => {
     if (number !== wanted) return true;
-    line = formatter.line(cursor);
+    line = faultLine(wanted, reader, cursor);
     focus = focusOf(reader, cursor);
     return false;
   });
@@ -187,7 +187,7 @@ function explainFault(
   const findings = onPage(found.findings, iova!).filter(
     one => one.device === device && one.first <= time + SAME_MOMENT && one.last >= time - SAME_MOMENT,
   );
-  if (!flags.json) print(terminal, [`fault:${wanted}${line}`, '']);
+  if (!flags.json) print(terminal, [line, '']);
   show(terminal, flags, findings, timelineOf(reader, focus), time);
 }
 
@@ -231,6 +231,12 @@ function eachFault(reader: RecordingReader, visit: (cursor: RecordCursor, number
     while (cursor.next()) if (cursor.kind === Kind.fault && !visit(cursor, ++count)) return count;
   }
   return count;
+}
+
+/** `fault:2   3.587906 s  edu0 may not write at 0x2003000: ...`. */
+function faultLine(number: number, { header }: RecordingReader, cursor: RecordCursor): string {
+  const { time, text } = describeRecord(cursor, header.machine);
+  return `${`fault:${number}`.padEnd(FAULT_WIDTH)}${stamp(time)}  ${oneLine(text)}`;
 }
 
 function focusOf(reader: RecordingReader, cursor: RecordCursor): Focus & { time: number } {

@@ -7,6 +7,7 @@ import { addDemo } from './demo.ts';
 import { addDomain } from './domain.ts';
 import { CommandFailure, ExitStatus, UsageError } from './errors.ts';
 import { addExplain } from './explain.ts';
+import { addInspect } from './inspect.ts';
 import { Interrupted } from './interrupt.ts';
 import { addQemuArgs } from './qemu-args.ts';
 import { addRecord } from './record.ts';
@@ -22,6 +23,9 @@ Examples:
     $ qemu-system-x86_64 ... $(viommu qemu-args --dir /tmp/m)
   Boot your own kernel with it:
     $ viommu boot --kernel bzImage --initrd initramfs.img --append "console=ttyS0"
+  Record what happens, and have a mistake explained:
+    $ viommu boot --record run.viommu
+    $ viommu explain run.viommu F1
 `;
 
 function buildProgram(): Command {
@@ -33,15 +37,18 @@ function buildProgram(): Command {
     .showHelpAfterError('(viommu COMMAND --help shows what it takes)')
     .addHelpText('after', EXAMPLES)
     .exitOverride();
+  program.commandsGroup('Run a machine:');
   addDemo(program);
   addServe(program);
   addBoot(program);
   addQemuArgs(program);
   addAcpi(program);
   addDomain(program);
+  program.commandsGroup('Debug DMA:');
   addTrace(program);
   addRecord(program);
   addExplain(program);
+  addInspect(program);
   for (const command of program.commands) command.exitOverride();
   return program;
 }

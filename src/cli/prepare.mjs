@@ -1,7 +1,7 @@
 // Makes a fresh checkout runnable: dependencies, then the compiled program. Plain JavaScript, because it runs before both.
 // Does nothing, quickly, where both are up to date.
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readdirSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -45,14 +45,34 @@ if (modified(installed) < modified(join(root, 'package-lock.json'))) {
 
 const built = join(root, 'dist', '.built');
 if (modified(built) < Math.max(...SOURCES.map(name => newest(join(root, name))))) {
-  rmSync(join(root, 'dist'), { recursive: true, force: true });
+  // Beside the old one, which stays whole for whatever runs from it, and stays at all where this fails.
+  const fresh = join(root, 'dist.new');
+  const old = join(root, 'dist.old');
+  const tool = (...path) => join(root, 'node_modules', ...path);
+  rmSync(fresh, { recursive: true, force: true });
   run('compiling', process.execPath, [
-    join(root, 'node_modules', 'typescript', 'bin', 'tsc'),
+    tool('typescript', 'bin', 'tsc'),
     '-p',
     'tsconfig.build.json',
+    '--outDir',
+    fresh,
   ]);
-  mkdirSync(dirname(built), { recursive: true });
-  writeFileSync(built, '');
+  const page = join(root, 'src', 'inspector', 'page', 'vite.config.ts');
+  run('building the inspector', process.execPath, [
+    tool('vite', 'bin', 'vite.js'),
+    'build',
+    '--config',
+    page,
+    '--outDir',
+    join(fresh, 'inspector-page'),
+    '--logLevel',
+    'warn',
+  ]);
+  writeFileSync(join(fresh, '.built'), '');
+  rmSync(old, { recursive: true, force: true });
+  if (existsSync(join(root, 'dist'))) renameSync(join(root, 'dist'), old);
+  renameSync(fresh, join(root, 'dist'));
+  rmSync(old, { recursive: true, force: true });
 }
 
 // So that `npx viommu` finds the checkout's own program.

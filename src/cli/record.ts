@@ -1,5 +1,5 @@
 /** `viommu record`: writes what happens on a running machine into a file. */
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { parseClasses } from '../trace/event-filter.ts';
 import { EventClass } from '../trace/event-kinds.ts';
 import type { RecordingSummary, RecordingWriter } from '../trace/recording/writer.ts';
@@ -47,11 +47,10 @@ export function addRecord(
     .command('record')
     .description('record what happens on a running machine into a file, for viommu trace and viommu explain')
     .requiredOption('-o, --output <file>', 'the file; what is in it is lost')
-    .option(
-      '--class <classes>',
-      `classes of events, with commas: ${Object.keys(EventClass).join(', ')}, or all`,
-      asArgument(parseClasses),
-      parseClasses('all'),
+    .addOption(
+      new Option('--class <classes>', `classes of events, with commas: ${Object.keys(EventClass).join(', ')}, or all`)
+        .argParser(asArgument(parseClasses))
+        .default(parseClasses('all'), 'all'),
     )
     .option('--for <time>', 'end after this time, e.g. 10s', asDuration)
     .option('--max-bytes <bytes>', 'end when the file is so large, e.g. 500M', parseBytes)

@@ -2,7 +2,10 @@
 import { compileFilter, type EventFilter, type RecordPredicate } from '../trace/event-filter.ts';
 import { EventClass } from '../trace/event-kinds.ts';
 import type { RecordCursor } from '../trace/record-cursor.ts';
+import { fieldsOf, fieldValue, formatField } from '../trace/record-fields.ts';
 import type { RecordingReader } from '../trace/recording/reader.ts';
+import { deviceName } from './recording-options.ts';
+import { phraseOf } from './recording-phrases.ts';
 import { RecordFormatter } from './recording-printer.ts';
 
 /** What a timeline is about. What is missing is not asked for. */
@@ -19,8 +22,11 @@ export interface Focus {
 
 export interface TimelineEntry {
   readonly time: number;
-  /** As `viommu trace` prints it. */
-  readonly line: string;
+  /** Who it happened at, e.g. `iommu`. */
+  readonly source: string;
+  readonly kind: string;
+  readonly text: string;
+  /** As `viommu trace --json` prints it. */
   readonly object: object;
 }
 
@@ -67,9 +73,20 @@ export function timelineOf(reader: RecordingReader, focus: Focus): Timeline {
   const entries = [...before, ...after].map(words => {
     cursor.load(words);
     cursor.next();
-    return { time: cursor.time, line: formatter.line(cursor), object: formatter.object(cursor) };
+    return { ...describeRecord(cursor, reader.header.machine), object: formatter.object(cursor) };
   });
   return { entries, omitted };
+}
+
+/** A record in words, or by its fields where there are no words for its kind. */
+export function describeRecord(cursor: RecordCursor, machine: unknown): Omit<TimelineEntry, 'object'> {
+  const { time, sourceName, source, decoder } = cursor;
+  const kind = decoder.kind(cursor.kind);
+  const head = { time, source: sourceName || `#${source}` };
+  if (kind === undefined) return { ...head, kind: `kind-${cursor.kind}`, text: '' };
+  const facts = () => kind.fields.map(field => `${field.name}=${formatField(field, fieldValue(field, cursor))}`);
+  const text = phraseOf(kind.name, fieldsOf(kind, cursor), requesterId => deviceName(machine, requesterId));
+  return { ...head, kind: kind.name, text: text ?? facts().join(' ') };
 }
 
 /** A record is told where one of these is true. */
@@ -96,7 +113,12 @@ function concernsOf(focus: Focus, cursor: RecordCursor): RecordPredicate[] {
   }
   if (hasDevice) {
     const rare = EventClass.attach | EventClass.connection | (iova === undefined ? EventClass.fault : 0);
-    filters.push({ ...devices, classes: rare });
+    filters.push({ ...devices, classes: rare, kinds: notMemory(cursor) });
   }
   return filters.map(filter => compileFilter(filter, cursor.decoder));
+}
+
+/** A client tells of its memory again and again while firmware starts: it says nothing about a device's mistake. */
+function notMemory({ decoder }: RecordCursor): string[] {
+  return decoder.kinds.map(({ name }) => name).filter(name => !name.startsWith('memory.'));
 }

@@ -1,6 +1,6 @@
 /** The flags by which a command is told what to look for, what to do about it, and what to keep. */
 import { extname } from 'node:path';
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parseClasses } from '../trace/event-filter.ts';
 import { DETECTOR_NAMES, type DetectorName } from '../trace/sanitizer/detectors.ts';
 import type { Finding } from '../trace/sanitizer/finding.ts';
@@ -28,11 +28,14 @@ export type ReportFormat = (typeof FORMATS)[keyof typeof FORMATS];
 
 export function addSanitizeOptions(command: Command): Command {
   return command
-    .option(
-      '--sanitize <what>',
-      "which mistakes to look for: on, off, all, or a list such as 'stale-iotlb=stop,-register-spin' that changes the defaults",
-      asArgument(parsePolicy),
-      parsePolicy('on'),
+    .optionsGroup('The DMA debugger:')
+    .addOption(
+      new Option(
+        '--sanitize <what>',
+        "which mistakes to look for: on, off, all, or a list such as 'stale-iotlb=stop,-register-spin' that changes the defaults",
+      )
+        .argParser(asArgument(parsePolicy))
+        .default(parsePolicy('on'), 'on'),
     )
     .option(
       '--fail-on <what>',
@@ -46,11 +49,10 @@ export function addSanitizeOptions(command: Command): Command {
       asArgument((path: string, before?: readonly ReportFile[]) => [...(before ?? []), parseReport(path)]),
     )
     .option('--record <file>', 'record what happens into a file, for viommu trace and viommu explain')
-    .option(
-      '--record-classes <classes>',
-      "which classes of events to record, such as 'dma,mapping', or all",
-      asArgument(parseClasses),
-      parseClasses('all'),
+    .addOption(
+      new Option('--record-classes <classes>', "which classes of events to record, such as 'dma,mapping', or all")
+        .argParser(asArgument(parseClasses))
+        .default(parseClasses('all'), 'all'),
     );
 }
 

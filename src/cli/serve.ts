@@ -13,13 +13,12 @@ import { addMachineOptions, type MachineFlags, machineFromFlags } from './machin
 import { IOMMU_PLACED } from './placement.ts';
 import { addSanitizeOptions, type SanitizeFlags } from './sanitize-options.ts';
 import { DMAR_FILE, MACHINE_FILE } from './serve-directory.ts';
-import { serveRemote } from './serve-remote.ts';
+import { type RemoteFlags, type ServedRemote, serveFlags } from './serve-remote.ts';
 
-interface ServeFlags extends MachineFlags, SanitizeFlags {
+interface ServeFlags extends MachineFlags, SanitizeFlags, RemoteFlags {
   readonly dir: string;
   readonly json?: boolean;
   readonly verbose?: boolean;
-  readonly listen?: string;
 }
 
 const EXAMPLES = `
@@ -33,6 +32,8 @@ Examples:
     $ viommu domain create --dir /tmp/m
   The same with everything that is looked for, recorded and reported when it is ended by Ctrl-C:
     $ viommu serve --dir /tmp/m --sanitize all --record run.viommu --report findings.json
+  The same with the inspector's page for a browser on this machine:
+    $ viommu serve --dir /tmp/m --inspect
   Then, in another terminal, a QEMU of your own:
     $ qemu-system-x86_64 ... $(viommu qemu-args --dir /tmp/m)
 `;
@@ -46,6 +47,7 @@ export function addServe(program: Command): void {
       '--listen <[host:]port>',
       "open the remote API there ('viommu domain'); 127.0.0.1 unless said otherwise, port 0: any free one",
     )
+    .option('--inspect [[host:]port]', "serve the inspector's page there, beside the remote API; its URL is printed")
     .option('--json', 'print events as JSON lines')
     .option('--verbose', 'print every event, not only faults and clients')
     .addHelpText('after', EXAMPLES);
@@ -58,14 +60,15 @@ async function serve(flags: ServeFlags): Promise<void> {
   mkdirSync(directory, { recursive: true });
   const interruption = catchInterrupt();
   const host = await MachineHost.start(description, directory, { sanitize: flags.sanitize });
-  const session = await DebugSession.start(host, flags, line => console.error(line));
   const machineFile = resolve(directory, MACHINE_FILE);
+  let session: DebugSession;
   try {
-    const remote = await openRemote(flags, directory, host);
+    session = await DebugSession.start(host, flags, line => console.error(line));
+    const remote = await serveFlags(flags, new HostPort(host), directory);
     try {
       writeFileSync(machineFile, `${JSON.stringify(description, undefined, 2)}\n`);
       host.on('event', event => printEvent(event, flags, directory));
-      sayReady(host, remote?.url, flags);
+      sayReady(host, remote, flags);
       const ending = await Promise.race([interruption.signalled, host.ended]);
       if (ending === undefined && !host.stoppedByFinding) {
         throw new CommandFailure('the device thread ended by itself');
@@ -81,16 +84,14 @@ async function serve(flags: ServeFlags): Promise<void> {
   process.exitCode = (await session.finish()).failed ? ExitStatus.findings : ExitStatus.ok;
 }
 
-async function openRemote(flags: ServeFlags, directory: string, host: MachineHost) {
-  return flags.listen === undefined ? undefined : await serveRemote(flags.listen, directory, new HostPort(host));
-}
-
-function sayReady(host: MachineHost, remote: string | undefined, flags: ServeFlags): void {
+function sayReady({ sockets }: MachineHost, remote: ServedRemote | undefined, flags: ServeFlags): void {
+  const { url, pageUrl } = remote ?? {};
   if (flags.json) {
-    console.log(JSON.stringify({ kind: 'ready', sockets: host.sockets, ...(remote === undefined ? {} : { remote }) }));
+    // What is undefined is left out.
+    console.log(JSON.stringify({ kind: 'ready', sockets, remote: url, page: pageUrl }));
     return;
   }
-  const places = [...Object.values(host.sockets), ...(remote === undefined ? [] : [remote])];
+  const places = [...Object.values(sockets), url, pageUrl].filter(place => place !== undefined);
   console.log(['ready', ...places.map(place => `  ${place}`)].join('\n'));
 }
 

@@ -9,7 +9,7 @@ export async function stockGuest(append: string): Promise<Boot> {
   const initrd = await buildInitramfs({
     kernel: packages,
     busybox: packages.busybox,
-    programs: ['dma-demo', 'dma-iommu-demo'],
+    programs: ['dma-demo', 'dma-iommu-demo', 'dma-soak', 'first-bug', 'wrong-dma-iommu', 'wrong-vtd'],
     progress: printProgress,
   });
   return { kind: 'kernel', kernel: packages.vmlinuz, initrd, append };

@@ -1,7 +1,7 @@
 /** What a device model is to the machine that runs it. Adding a device: a folder beside this file and a line in `kinds.ts`. */
 import type { FunctionDefinition } from '../pci/definition.ts';
 import type { Clock, DmaPort, InterruptLine, JobQueue } from '../pci/ports.ts';
-import type { RegisterBlock, RegisterHandler } from '../pci/registers.ts';
+import type { RegisterBlock, RegisterFile, RegisterHandler } from '../pci/registers.ts';
 import type { Trace } from '../trace/trace.ts';
 
 /** All that an endpoint knows of the world. */
@@ -25,6 +25,8 @@ export interface EndpointPorts {
 export interface Endpoint {
   /** By BAR index. Handlers never touch guest memory: a doorbell pushes a job. */
   readonly bars: ReadonlyMap<number, RegisterHandler>;
+  /** What the inspector shows, where the device keeps its registers in a file; those of BAR 0. */
+  readonly registers?: RegisterFile;
   /** Function-level reset: back to reset values, nothing pending; jobs queued earlier must find out and do nothing. */
   reset(): void;
 }

@@ -61,6 +61,16 @@ export interface Refusal {
 export function refusal(request: IncomingMessage, rules: AccessRules): Refusal | undefined {
   const offered = subprotocols(request);
   if (!offered.includes(SUBPROTOCOL)) return { status: 400, reason: `offer the subprotocol ${SUBPROTOCOL}` };
+  const misplaced = placeRefusal(request, rules);
+  if (misplaced) return misplaced;
+  if (rules.token !== undefined && !givenTokens(request, offered).some(given => isSame(given, rules.token!))) {
+    return { status: 401, reason: 'a token is needed' };
+  }
+  return undefined;
+}
+
+/** Why a request of any kind is refused whatever its token: the name it came by, or the page that made it. */
+export function placeRefusal(request: IncomingMessage, rules: AccessRules): Refusal | undefined {
   const host = hostOf(`http://${request.headers.host ?? ''}`);
   const name = host && unbracketed(host.hostname);
   // A page can make its own name point at this machine; then its requests carry that name, never an address.
@@ -71,9 +81,6 @@ export function refusal(request: IncomingMessage, rules: AccessRules): Refusal |
   const own = host !== undefined && origin !== undefined && hostOf(origin)?.host === host.host;
   if (origin !== undefined && !own && !rules.origins.includes(origin)) {
     return { status: 403, reason: 'pages of this origin may not connect' };
-  }
-  if (rules.token !== undefined && !givenTokens(request, offered).some(given => isSame(given, rules.token!))) {
-    return { status: 401, reason: 'a token is needed' };
   }
   return undefined;
 }

@@ -41,6 +41,22 @@ export class HostPort implements MachinePort {
 
   injections: MachinePort['injections'] = () => this.host.injections();
 
+  inspect: MachinePort['inspect'] = () => this.host.inspect();
+
+  registers: MachinePort['registers'] = name => this.host.registers(name);
+
+  walk: MachinePort['walk'] = (requesterId, iova, pasid) => this.host.walk(requesterId, iova, pasid);
+
+  tlb: MachinePort['tlb'] = limit => this.host.tlb(limit);
+
+  queue: MachinePort['queue'] = () => this.host.queue();
+
+  pause: MachinePort['pause'] = () => this.host.pause();
+
+  step: MachinePort['step'] = what => this.host.step(what);
+
+  resume: MachinePort['resume'] = () => this.host.resume();
+
   private async ask<T>(command: RemoteCommand): Promise<T> {
     return (await this.host.ask(command)) as T;
   }

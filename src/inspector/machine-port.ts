@@ -3,8 +3,17 @@ import type { OperationName } from '../iommu/dma-iommu/operations.ts';
 import type { Snapshot } from '../iommu/dma-iommu/snapshot.ts';
 import type { ProbeAnswer } from '../iommu/dma-iommu/unit.ts';
 import type { FindingsAnswer, MappingsAnswer } from '../machine/debug-commands.ts';
-import type { MachineDescription } from '../machine/description.ts';
 import type { InjectionRule, InjectionState } from '../machine/injection/rules.ts';
+import type {
+  InspectionAnswer,
+  QueueAnswer,
+  RegistersAnswer,
+  StateAnswer,
+  StepAnswer,
+  StepWhat,
+  TlbAnswer,
+  WalkAnswer,
+} from '../machine/inspection.ts';
 import type {
   InterfaceArguments,
   MachineEvent,
@@ -12,8 +21,15 @@ import type {
   OperationArguments,
   ProbeArguments,
 } from '../machine/operations-command.ts';
-import type { RecordTap, TakeRecords } from '../machine/record-taps.ts';
+import type { RecordTap } from '../machine/record-taps.ts';
 import type { InterfaceAnswer } from '../machine/remote-commands.ts';
+import type { EventKind } from '../trace/event-kinds.ts';
+
+/**
+ * Whole records, in slots of 32 bytes; only good until the call returns. Who replays a file waits for the promise; a machine waits for
+ * nobody.
+ */
+export type TakeBatch = (words: Int32Array) => void | Promise<void>;
 
 export interface MachineEvents {
   on(event: 'event', listener: (event: MachineEvent) => void): unknown;
@@ -31,18 +47,32 @@ export interface MachinePort {
   /** Plain data. */
   statistics(): Promise<object>;
   snapshot(): Promise<Snapshot>;
-  readonly description: MachineDescription;
+  /** Of a recording: as its file has it. */
+  readonly description: unknown;
+  /** What the records mean. Missing: the kinds of this program. */
+  readonly kinds?: readonly EventKind[];
+  /** Records come from a file, as fast as they are taken. */
+  readonly replays?: boolean;
   findings(): Promise<FindingsAnswer>;
   /** As the sanitizer knows them. */
   mappings(): Promise<MappingsAnswer>;
   /** Records of these classes (`EventClass` bits), from now on, and perhaps of others that somebody else wants. */
-  record(classes: number, take: TakeRecords): RecordTap;
+  record(classes: number, take: TakeBatch): RecordTap;
   /** Answers with the rule's id. */
   inject(rule: InjectionRule): Promise<number>;
   /** Lets go what the rule holds; false: there is no such rule. */
   releaseInjection(id: number): Promise<boolean>;
   removeInjection(id: number): Promise<boolean>;
   injections(): Promise<readonly InjectionState[]>;
+  /** The hardware as it is; nothing changes by asking. */
+  inspect(): Promise<InspectionAnswer>;
+  registers(name: string): Promise<RegistersAnswer>;
+  walk(requesterId: number, iova: bigint, pasid?: number): Promise<WalkAnswer>;
+  tlb(limit: number): Promise<TlbAnswer>;
+  queue(): Promise<QueueAnswer>;
+  pause(): Promise<StateAnswer>;
+  step(what: StepWhat): Promise<StepAnswer>;
+  resume(): Promise<StateAnswer>;
   /** Trace events, and calls of callbacks. */
   readonly events: MachineEvents;
 }

@@ -51,6 +51,14 @@ export const serviceNames = [
   'releaseInjection',
   'removeInjection',
   'injections',
+  'inspect',
+  'registers',
+  'walk',
+  'tlb',
+  'queue',
+  'pause',
+  'step',
+  'resume',
 ] as const;
 export type ServiceName = (typeof serviceNames)[number];
 

@@ -7,6 +7,16 @@ import type { FindingsAnswer, MappingsAnswer } from '../machine/debug-commands.t
 import type { MachineDescription } from '../machine/description.ts';
 import type { InjectionRule, InjectionState } from '../machine/injection/rules.ts';
 import type {
+  InspectionAnswer,
+  QueueAnswer,
+  RegistersAnswer,
+  StateAnswer,
+  StepAnswer,
+  StepWhat,
+  TlbAnswer,
+  WalkAnswer,
+} from '../machine/inspection.ts';
+import type {
   InterfaceArguments,
   OperationAnswer,
   OperationArguments,
@@ -184,6 +194,44 @@ export class RemoteMachine {
 
   async injections(): Promise<readonly InjectionState[]> {
     return (await this.serve<{ injections: InjectionState[] }>('injections')).injections;
+  }
+
+  /** Definitions of all registers, what functions there are, and whether the machine runs. */
+  async inspect(): Promise<InspectionAnswer> {
+    return await this.serve<InspectionAnswer>('inspect');
+  }
+
+  /** What the registers of a function hold. */
+  async registers(name: string): Promise<RegistersAnswer> {
+    return await this.serve<RegistersAnswer>('registers', { function: name });
+  }
+
+  /** The way of an address of a device through all tables. `pasid`: missing for requests without one. */
+  async walk(requesterId: number, iova: bigint, pasid?: number): Promise<WalkAnswer> {
+    return (await this.serve<{ walk: WalkAnswer }>('walk', { requesterId, iova, pasid })).walk;
+  }
+
+  /** What the IOTLB holds, at most so many entries. */
+  async tlb(limit: number): Promise<TlbAnswer> {
+    return await this.serve<TlbAnswer>('tlb', { limit });
+  }
+
+  /** VT-d's invalidation queue around its head and tail. */
+  async queue(): Promise<QueueAnswer> {
+    return await this.serve<QueueAnswer>('queue');
+  }
+
+  async pause(): Promise<StateAnswer> {
+    return await this.serve<StateAnswer>('pause');
+  }
+
+  /** While paused: one transfer of an endpoint, or one register access of the guest. */
+  async step(what: StepWhat): Promise<StepAnswer> {
+    return await this.serve<StepAnswer>('step', { what });
+  }
+
+  async resume(): Promise<StateAnswer> {
+    return await this.serve<StateAnswer>('resume');
   }
 
   /** Any request, unchecked; for those who know operations by name only. */

@@ -39,6 +39,8 @@ export class RemoteConnection implements Subscriber {
   /** Messages that arrived after the socket was paused: what had been received already is still given out. */
   private readonly postponed: Uint8Array[] = [];
   private responded = true;
+  /** Who waits for the client to read on. */
+  private readonly behind: (() => void)[] = [];
 
   constructor(private readonly options: ConnectionOptions) {
     const { socket } = options;
@@ -55,6 +57,7 @@ export class RemoteConnection implements Subscriber {
       this.taps.clear();
       this.subscriptions.clear();
       this.postponed.length = 0;
+      for (const resolve of this.behind.splice(0)) resolve();
     });
   }
 
@@ -82,8 +85,14 @@ export class RemoteConnection implements Subscriber {
     const id = this.subscribe({ machine, kinds: [RECORDS_EVENT] });
     const subscription = this.subscriptions.get(id)!;
     const source = 'records';
-    // What the ring lends is copied by the encoding.
-    const take = (words: Int32Array) => this.offer(subscription, { kind: RECORDS_EVENT, source, detail: { words } });
+    // What is lent is copied by the encoding.
+    const eventOf = (words: Int32Array) => ({ kind: RECORDS_EVENT, source, detail: { words } });
+    const take = port.replays
+      ? (words: Int32Array) => {
+          this.tell(subscription, eventOf(words));
+          return this.readyForMore();
+        }
+      : (words: Int32Array) => this.offer(subscription, eventOf(words));
     this.taps.set(id, port.record(classes, take));
     return id;
   }
@@ -92,6 +101,13 @@ export class RemoteConnection implements Subscriber {
     for (const subscription of this.subscriptions.values()) {
       if (subscription.wants(machine, event.kind)) this.offer(subscription, event);
     }
+  }
+
+  /** Undefined: at once. */
+  private readyForMore(): Promise<void> | undefined {
+    const { socket, limits } = this.options;
+    if (socket.bufferedAmount <= limits.eventBytesWaiting || socket.readyState !== socket.OPEN) return undefined;
+    return new Promise(resolve => this.behind.push(resolve));
   }
 
   private offer(subscription: Subscription, event: SubscribedEvent): void {
@@ -191,6 +207,7 @@ export class RemoteConnection implements Subscriber {
         const loss = subscription.takeLoss();
         if (loss) this.send(loss);
       }
+      for (const resolve of this.behind.splice(0)) resolve();
     }
     if (socket.isPaused) this.proceed();
   }

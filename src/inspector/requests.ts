@@ -9,9 +9,13 @@ import {
   optional,
   record,
   text,
+  uint16,
   uint32,
+  uint64,
+  whole,
 } from '../machine/argument-checks.ts';
 import { checkInjectionRule } from '../machine/injection/rules.ts';
+import { type StepWhat, TLB_LIMIT_MAX } from '../machine/inspection.ts';
 import {
   checkArguments,
   checkInterfaceArguments,
@@ -62,6 +66,20 @@ const subscription = record<{ kinds: string[]; context?: unknown }>({
   context: optional(context),
 });
 const recording = record<{ classes: number }>({ classes: uint32 });
+/** 20 bits (PCI Express 6.0, 6.20). */
+const PASID_MAX = 0xfffff;
+const functionName = record<{ function: string }>({ function: text(MAX_MACHINE_CHARACTERS) });
+const walk = record<{ requesterId: number; iova: bigint; pasid?: number | undefined }>({
+  requesterId: uint16,
+  iova: uint64,
+  pasid: optional(whole(0, PASID_MAX)),
+});
+const tlb = record<{ limit: number }>({ limit: whole(0, TLB_LIMIT_MAX) });
+const stepWhat: Check<StepWhat> = (value, where) => {
+  if (value === 'dma' || value === 'register') return value;
+  throw new ArgumentError(`'${where}' must be 'dma' or 'register'`);
+};
+const step = record<{ what: StepWhat }>({ what: stepWhat });
 const injectionId = record<{ injection: number }>({ injection: uint32 });
 const subscriptionId = record<{ subscription: number }>({ subscription: uint32 });
 
@@ -139,7 +157,7 @@ const services: Readonly<Record<ServiceName, Service>> = {
     const { classes } = accept(checked(recording, request.args, 'args'));
     const { name, port } = findMachine(request, machines);
     const subscription = subscriber.record(name, port, classes);
-    return success({ subscription, machine: port.description, kinds: EVENT_KINDS });
+    return success({ subscription, machine: port.description, kinds: port.kinds ?? EVENT_KINDS });
   },
   async inject(request, machines) {
     const rule = accept(checkInjectionRule(request.args));
@@ -154,6 +172,38 @@ const services: Readonly<Record<ServiceName, Service>> = {
   async injections(request, machines) {
     accept(checked(noArguments, request.args, 'args'));
     return success({ injections: await ask(findMachine(request, machines).port.injections()) });
+  },
+  async inspect(request, machines) {
+    accept(checked(noArguments, request.args, 'args'));
+    return success(await ask(findMachine(request, machines).port.inspect()));
+  },
+  async registers(request, machines) {
+    const args = accept(checked(functionName, request.args, 'args'));
+    return success(await ask(findMachine(request, machines).port.registers(args.function)));
+  },
+  async walk(request, machines) {
+    const { requesterId, iova, pasid } = accept(checked(walk, request.args, 'args'));
+    return success({ walk: await ask(findMachine(request, machines).port.walk(requesterId, iova, pasid)) });
+  },
+  async tlb(request, machines) {
+    const { limit } = accept(checked(tlb, request.args, 'args'));
+    return success(await ask(findMachine(request, machines).port.tlb(limit)));
+  },
+  async queue(request, machines) {
+    accept(checked(noArguments, request.args, 'args'));
+    return success(await ask(findMachine(request, machines).port.queue()));
+  },
+  async pause(request, machines) {
+    accept(checked(noArguments, request.args, 'args'));
+    return success(await ask(findMachine(request, machines).port.pause()));
+  },
+  async step(request, machines) {
+    const { what } = accept(checked(step, request.args, 'args'));
+    return success(await ask(findMachine(request, machines).port.step(what)));
+  },
+  async resume(request, machines) {
+    accept(checked(noArguments, request.args, 'args'));
+    return success(await ask(findMachine(request, machines).port.resume()));
   },
 };
 

@@ -7,6 +7,10 @@ export interface FindingsAnswer {
   readonly findings: readonly Finding[];
   /** Findings beyond what is kept. */
   readonly lost: number;
+  /** Something may turn out to be a mistake, or not, within a fraction of a second. */
+  readonly undecided?: boolean;
+  /** Nanoseconds, on the clock of all events of the machine: when this was answered. */
+  readonly time?: number;
 }
 
 export interface MappingsAnswer {

@@ -53,6 +53,8 @@ export class Debugging {
       },
       onStop: finding => {
         this.stoppedBy ??= finding;
+        // What halting brings about, resets and mappings left behind, is nobody's mistake.
+        this.tracer.listener = undefined;
         onStop();
       },
     });
@@ -98,7 +100,8 @@ export class Debugging {
   finish(): FindingsAnswer {
     if (this.finished) return this.findings();
     this.finished = true;
-    this.sanitizer?.finish(this.now());
+    // A guest that was cut off had no chance to clean up.
+    if (this.stoppedBy === undefined) this.sanitizer?.finish(this.now());
     // Once more, as they are at the end: recordings have them with their first occurrence only.
     for (const finding of this.sanitizer?.findings ?? []) this.tracer.text('finding', 'sanitizer', finding);
     this.tracer.publish();
@@ -106,7 +109,8 @@ export class Debugging {
   }
 
   private findings(): FindingsAnswer {
-    return { findings: this.sanitizer?.findings ?? [], lost: this.sanitizer?.lost ?? 0 };
+    const { findings = [], lost = 0, deadline = Number.POSITIVE_INFINITY } = this.sanitizer ?? {};
+    return { findings, lost, undecided: deadline !== Number.POSITIVE_INFINITY, time: this.now() };
   }
 
   private mappings(): MappingsAnswer {

@@ -32,6 +32,9 @@ export class EventLoop {
    */
   pollNanoseconds = 0;
 
+  /** Told when a job begins to wait, and when it has waited. Most jobs never do. */
+  jobWaits: { begin(): void; end(): void } | undefined;
+
   private epoll = new Epoll();
   /** By descriptor: what the kernel has been told. */
   private registrations: (Registration | undefined)[] = [];
@@ -112,6 +115,17 @@ export class EventLoop {
    * last.
    */
   waitUntil(done: () => boolean, timeoutMs: number): boolean {
+    const { jobWaits } = this;
+    if (jobWaits === undefined || !this.jobRuns) return this.roundsUntil(done, timeoutMs);
+    jobWaits.begin();
+    try {
+      return this.roundsUntil(done, timeoutMs);
+    } finally {
+      jobWaits.end();
+    }
+  }
+
+  private roundsUntil(done: () => boolean, timeoutMs: number): boolean {
     const deadline = timeoutMs < 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
     let last = false;
     while (!done()) {

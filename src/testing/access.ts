@@ -1,7 +1,9 @@
 /** What tests ask of a machine, whether it runs in this process or behind the remote API. */
 import { HostPort } from '../inspector/host-port.ts';
-import type { RemoteMachine } from '../inspector/remote-client.ts';
+import { DROPPED_EVENT } from '../inspector/protocol.ts';
+import type { RemoteMachine, RemoteRecords } from '../inspector/remote-client.ts';
 import type { FindingsAnswer, MappingsAnswer } from '../machine/debug-commands.ts';
+import type { MachineDescription } from '../machine/description.ts';
 import type { MachineHost } from '../machine/host.ts';
 import type { InjectionRule, InjectionState } from '../machine/injection/rules.ts';
 import type { MachineEvent } from '../machine/operations-command.ts';
@@ -17,8 +19,15 @@ export interface MachineAccess {
   /** Trace events from now on. */
   events(listener: (event: MachineEvent) => void): Promise<void>;
   /** Records of these classes (`EventClass` bits) from now on. Whole ones, in slots of 32 bytes; only good until the call returns. */
-  records(classes: number, take: (words: Int32Array) => void): Promise<void>;
+  records(classes: number, take: RemoteRecords): Promise<AccessRecording>;
+  /** Resolves when the machine has ended, or cannot be reached any more. */
+  readonly ended: Promise<unknown>;
   close(): Promise<void>;
+}
+
+export interface AccessRecording {
+  readonly machine: MachineDescription;
+  stop(): Promise<void>;
 }
 
 /** A machine in this process. */
@@ -36,8 +45,11 @@ export function hostAccess(host: MachineHost): MachineAccess {
       port.events.on('event', listener);
     },
     async records(classes, take) {
-      port.record(classes, take);
+      const tap = port.record(classes, words => take(words, 0));
+      return { machine: host.description, stop: async () => tap.stop() };
     },
+    // Whoever stops it hears of an error that ended it.
+    ended: host.ended.catch(() => {}),
     close: () => host.stop(),
   };
 }
@@ -54,12 +66,11 @@ export function remoteAccess(machine: RemoteMachine): MachineAccess {
     injections: () => machine.injections(),
     async events(listener) {
       await machine.subscribe({ kinds: ['*'] }, ({ event, source, detail }) => {
-        listener({ kind: event, source, detail } as MachineEvent);
+        if (event !== DROPPED_EVENT) listener({ kind: event, source, detail } as MachineEvent);
       });
     },
-    async records(classes, take) {
-      await machine.record(classes, take);
-    },
+    records: (classes, take) => machine.record(classes, take),
+    ended: machine.closed,
     close: () => machine.close(),
   };
 }

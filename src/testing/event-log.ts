@@ -1,48 +1,37 @@
 /** The events of a machine, kept for those who ask late. */
 import type { MachineEvent } from '../machine/operations-command.ts';
+import type { Arrivals } from './arrivals.ts';
 
 /** Older ones are forgotten. */
-const EVENTS_KEPT = 10_000;
+export const EVENTS_KEPT = 10_000;
+const SHOWN = 5;
 
 export class EventLog {
-  private readonly events: MachineEvent[] = [];
-  private readonly waiting = new Set<() => void>();
+  private events: MachineEvent[] = [];
+
+  constructor(private readonly arrivals: Arrivals) {}
+
+  get all(): readonly MachineEvent[] {
+    return this.events;
+  }
 
   add(event: MachineEvent): void {
-    if (this.events.length === EVENTS_KEPT) this.events.shift();
+    // Half of them at once: each would have to be moved for one.
+    if (this.events.length === EVENTS_KEPT) this.events = this.events.slice(EVENTS_KEPT / 2);
     this.events.push(event);
-    for (const wake of [...this.waiting]) wake();
+    this.arrivals.announce();
   }
 
   forget(): void {
-    this.events.length = 0;
+    this.events = [];
   }
 
-  /** Rejects after the time with the last few events there were. */
+  /** Rejects after the time, and where the machine ends before, with the last few events there were. */
   async first(takes: (event: MachineEvent) => boolean, timeoutMs: number, what: string): Promise<MachineEvent> {
-    const end = performance.now() + timeoutMs;
-    for (;;) {
-      const found = this.events.find(takes);
-      if (found !== undefined) return found;
-      const left = end - performance.now();
-      if (left <= 0) {
-        const last = this.events.slice(-5).map(({ kind, source }) => `${source} ${kind}`);
-        throw new Error(`no event ${what} within ${timeoutMs} ms; the last ones: ${last.join(', ') || 'none at all'}`);
-      }
-      await this.next(left);
-    }
-  }
-
-  /** Resolves with the next event, or after the time. */
-  next(timeoutMs: number): Promise<void> {
-    return new Promise(resolve => {
-      const done = () => {
-        clearTimeout(timer);
-        this.waiting.delete(done);
-        resolve();
-      };
-      const timer = setTimeout(done, timeoutMs);
-      this.waiting.add(done);
-    });
+    const found = await this.arrivals.until(() => this.events.find(takes), timeoutMs);
+    if (found !== undefined) return found;
+    const last = this.events.slice(-SHOWN).map(({ kind, source }) => `${source} ${kind}`);
+    const when = this.arrivals.closed ? 'before the machine ended' : `within ${timeoutMs} ms`;
+    throw new Error(`there was no event ${what} ${when}; the last ones: ${last.join(', ') || 'none at all'}`);
   }
 }

@@ -2,6 +2,7 @@
 import { Kind } from '../trace/event-kinds.ts';
 import { RecordCursor, SourceNames } from '../trace/record-cursor.ts';
 import { type Fields, fieldsOf, standardDecoder } from '../trace/record-fields.ts';
+import type { Arrivals } from './arrivals.ts';
 
 /** 64 MiB of records; older ones are forgotten. */
 const WORDS_KEPT = 1 << 24;
@@ -20,31 +21,42 @@ export interface DecodedRecord {
 export class RecordLog {
   /** Records that came while there was no room for them in the ring. */
   lost = 0;
+  /** Batches that did not reach a remote reader in time. */
+  lostBatches = 0;
+  /** Nanoseconds: of the latest record. */
+  lastTime = 0;
   private batches: Int32Array[] = [];
   private words = 0;
   private readonly sources = new SourceNames();
-  private readonly waiting = new Set<() => void>();
 
-  /** Takes a copy. */
-  take(words: Int32Array): void {
+  constructor(private readonly arrivals: Arrivals) {}
+
+  /** Takes a copy. `lostBatches`: so many were lost so far. */
+  take(words: Int32Array, lostBatches = 0): void {
     this.batches.push(words.slice());
     this.words += words.length;
     while (this.words > WORDS_KEPT && this.batches.length > 1) this.words -= this.batches.shift()!.length;
+    this.lostBatches = lostBatches;
     const cursor = new RecordCursor(standardDecoder, this.sources);
     cursor.load(words);
     while (cursor.next()) {
+      this.lastTime = cursor.time;
       if (cursor.kind === Kind.dropped) this.lost += cursor.word(0);
     }
-    for (const wake of [...this.waiting]) wake();
+    this.arrivals.announce();
   }
 
+  /** What was lost is not forgotten. */
   forget(): void {
     this.batches = [];
     this.words = 0;
   }
 
-  /** In the order of time; of these kinds only, where any are named. */
+  /** In the order of time; of these kinds only, where any are named. Notes and findings are not among them. */
   *all(...kinds: readonly string[]): Generator<DecodedRecord> {
+    for (const kind of kinds) {
+      if (standardDecoder.kindNamed(kind) === undefined) throw new Error(`there is no kind of records '${kind}'`);
+    }
     const cursor = new RecordCursor(standardDecoder, this.sources);
     for (const batch of this.batches) {
       cursor.load(batch);
@@ -55,28 +67,5 @@ export class RecordLog {
         yield { kind: kind.name, source: cursor.sourceName, time: cursor.time, fields: fieldsOf(kind, cursor) };
       }
     }
-  }
-
-  /** The first record since the start, or since `forget`, that the predicate takes; waits for it. */
-  async first(takes: (record: DecodedRecord) => boolean, timeoutMs: number): Promise<DecodedRecord | undefined> {
-    const end = performance.now() + timeoutMs;
-    for (;;) {
-      for (const record of this.all()) if (takes(record)) return record;
-      const left = end - performance.now();
-      if (left <= 0) return undefined;
-      await this.next(left);
-    }
-  }
-
-  private next(timeoutMs: number): Promise<void> {
-    return new Promise(resolve => {
-      const done = () => {
-        clearTimeout(timer);
-        this.waiting.delete(done);
-        resolve();
-      };
-      const timer = setTimeout(done, timeoutMs);
-      this.waiting.add(done);
-    });
   }
 }

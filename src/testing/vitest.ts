@@ -7,89 +7,86 @@
  */
 import { expect } from 'vitest';
 import type { DetectorName } from '../trace/sanitizer/detectors.ts';
-import type { Finding } from '../trace/sanitizer/finding.ts';
-import type { TestMachine } from './machine.ts';
-import { describeTranslations, type ExpectedTranslation, findTranslation } from './translations.ts';
+import { describeExpectedFinding, describeFinding, describeFindings, type ExpectedFinding } from './findings.ts';
+import { TestMachine, type WaitOptions } from './machine.ts';
+import { describeExpected, describeRun, describeTranslations, type ExpectedTranslation } from './translations.ts';
 
-export interface ExpectedFinding {
-  /** The endpoint's name, or its requester id as 01:00.0. */
-  readonly device?: string;
-  /** Any address of the access. */
-  readonly iova?: bigint;
-  /** In the summary. */
-  readonly text?: string | RegExp;
+export interface NoFindingsOptions {
+  /** Whether notes count as well. Default: no. */
+  readonly notes?: boolean;
 }
 
 interface ViommuMatchers<Result> {
-  /** The sanitizer found no mistake; notes count as well. */
-  toHaveNoFindings(): Promise<Result>;
-  /** There is a finding of this detector. Does not wait: see `TestMachine.waitForFinding`. */
-  toHaveFinding(detector: DetectorName, expected?: ExpectedFinding): Promise<Result>;
-  /** A device's access was translated, as the records say; waits for it a little. */
-  toHaveTranslated(expected: ExpectedTranslation): Promise<Result>;
+  /** The sanitizer found no mistake in what happened so far. Notes do not count unless asked for. */
+  toHaveNoFindings(options?: NoFindingsOptions): Promise<Result>;
+  /** There is a finding of this detector. Waits for it, a second unless told otherwise. */
+  toHaveFinding(detector: DetectorName, expected?: ExpectedFinding, wait?: WaitOptions): Promise<Result>;
+  /** A device's access was translated, as the records since the start or since `forget` say. Waits for it as `toHaveFinding` does. */
+  toHaveTranslated(expected: ExpectedTranslation, wait?: WaitOptions): Promise<Result>;
 }
 
 declare module 'vitest' {
   // biome-ignore lint/suspicious/noExplicitAny: vitest declares it so.
-  interface Assertion<T = any> extends ViommuMatchers<T> {}
-  interface AsymmetricMatchersContaining extends ViommuMatchers<unknown> {}
+  interface Matchers<T = any> extends ViommuMatchers<T> {}
 }
 
-const RECORDS_TIMEOUT_MS = 1000;
+/** How long something that must be there is waited for. */
+const WAIT_MS = 1000;
 
 expect.extend({
-  async toHaveNoFindings(machine: TestMachine) {
-    const findings = await machine.findings();
+  async toHaveNoFindings(received: unknown, { notes = false }: NoFindingsOptions = {}) {
+    const machine = machineOf(received);
+    await machine.settle();
+    const findings = (await machine.findings()).filter(({ severity }) => notes || severity !== 'note');
     return {
       pass: findings.length === 0,
       message: () =>
         findings.length === 0
           ? 'expected findings, and there are none'
-          : `expected no findings, and there are ${findings.length}:\n${findings.map(describe).join('\n')}`,
+          : `expected no findings, and there are ${findings.length}:\n${describeFindings(findings)}`,
     };
   },
 
-  async toHaveFinding(machine: TestMachine, detector: DetectorName, expected: ExpectedFinding = {}) {
+  async toHaveFinding(
+    received: unknown,
+    detector: DetectorName,
+    expected: ExpectedFinding = {},
+    { timeoutMs = WAIT_MS }: WaitOptions = {},
+  ) {
+    const machine = machineOf(received);
+    if (this.isNot) await machine.settle();
+    const found = await machine.lookForFinding(detector, expected, this.isNot ? 0 : timeoutMs);
     const findings = await machine.findings();
-    const found = findings.find(finding => finding.detector === detector && fits(finding, expected));
-    const list = findings.map(describe).join('\n') || '  (none)';
     return {
       pass: found !== undefined,
       message: () =>
-        found
-          ? `expected no such finding, and there is one:\n${describe(found)}`
-          : `expected a finding of ${detector}; there are:\n${list}`,
+        found === undefined
+          ? `expected a finding of ${describeExpectedFinding(detector, expected)}; there are:\n${describeFindings(findings)}`
+          : `expected no such finding, and there is one:\n${describeFinding(found)}`,
     };
   },
 
-  async toHaveTranslated(machine: TestMachine, expected: ExpectedTranslation) {
-    const timeout = this.isNot ? 0 : RECORDS_TIMEOUT_MS;
-    const found = await findTranslation(machine.records, expected, timeout);
+  async toHaveTranslated(received: unknown, expected: ExpectedTranslation, { timeoutMs = WAIT_MS }: WaitOptions = {}) {
+    const machine = machineOf(received);
+    if (this.isNot) await machine.settle();
+    const found = await machine.lookForTranslation(expected, this.isNot ? 0 : timeoutMs);
+    const { lost, lostBatches } = machine.records;
+    const incomplete = lost + lostBatches > 0;
+    const some = incomplete ? ' (some records were lost)' : '';
+    if (found === undefined && incomplete && this.isNot) {
+      throw new Error('it cannot be said that there was no such translation: some records were lost');
+    }
     return {
       pass: found !== undefined,
       message: () =>
-        found
-          ? `expected no such translation, and there is one: ${JSON.stringify(found, hexadecimal)}`
-          : `expected a translation of ${JSON.stringify(expected, hexadecimal)}; ${describeTranslations(machine.records)}`,
+        found === undefined
+          ? `expected a translation of ${describeExpected(expected)}${some}; ${describeTranslations(machine.records)}`
+          : `expected no such translation, and there is one: ${describeRun(found)}`,
     };
   },
 });
 
-function fits(finding: Finding, { device, iova, text }: ExpectedFinding): boolean {
-  if (device !== undefined && finding.device !== device) return false;
-  if (iova !== undefined) {
-    if (finding.iova === undefined) return false;
-    const end = finding.iova + BigInt(Math.max(1, finding.length ?? 1));
-    if (iova < finding.iova || iova >= end) return false;
-  }
-  if (text === undefined) return true;
-  return typeof text === 'string' ? finding.summary.includes(text) : text.test(finding.summary);
-}
-
-function describe({ id, detector, severity, summary }: Finding): string {
-  return `  ${id} ${severity} ${detector}: ${summary}`;
-}
-
-function hexadecimal(_name: string, value: unknown): unknown {
-  return typeof value === 'bigint' ? `0x${value.toString(16)}` : value;
+function machineOf(received: unknown): TestMachine {
+  if (received instanceof TestMachine) return received;
+  throw new TypeError('expect what startMachine, attachMachine or watchMachine gave');
 }

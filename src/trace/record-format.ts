@@ -1,5 +1,5 @@
 /** Records as lines for people, and as plain objects for programs. */
-import type { EventKind } from './event-kinds.ts';
+import type { EventKind, PayloadField } from './event-kinds.ts';
 import type { RecordCursor } from './record-cursor.ts';
 import { fieldValue, formatField } from './record-fields.ts';
 
@@ -43,9 +43,23 @@ function nameOfSource(cursor: RecordCursor): string {
   return cursor.sourceName || (cursor.source === 0 ? '-' : `#${cursor.source}`);
 }
 
+/** Fields that mean something only where another one has a certain value, by kind. */
+const ONLY_WHERE: Readonly<Record<string, { readonly field: string; readonly other: string; readonly is: string }>> = {
+  invalidation: { field: 'requesterId', other: 'scope', is: 'device' },
+};
+
+function meaningfulFields(kind: EventKind, cursor: RecordCursor): readonly PayloadField[] {
+  const rule = Object.hasOwn(ONLY_WHERE, kind.name) ? ONLY_WHERE[kind.name]! : undefined;
+  const other = rule && kind.fields.find(({ name }) => name === rule.other);
+  if (rule === undefined || other === undefined || fieldValue(other, cursor) === rule.is) return kind.fields;
+  return kind.fields.filter(({ name }) => name !== rule.field);
+}
+
 function describe(kind: EventKind, cursor: RecordCursor): string[] {
-  if (!kind.text)
-    return [kind.name, ...kind.fields.map(field => `${field.name}=${formatField(field, fieldValue(field, cursor))}`)];
+  if (!kind.text) {
+    const fields = meaningfulFields(kind, cursor);
+    return [kind.name, ...fields.map(field => `${field.name}=${formatField(field, fieldValue(field, cursor))}`)];
+  }
   const value = cursor.value();
   const note = asNote(value);
   if (kind.name === 'note' && note) return [note.kind, ...facts(note.detail)];
@@ -55,7 +69,7 @@ function describe(kind: EventKind, cursor: RecordCursor): string[] {
 
 function jsonFields(kind: EventKind, cursor: RecordCursor): Record<string, unknown> {
   return Object.fromEntries(
-    kind.fields.map(field => {
+    meaningfulFields(kind, cursor).map(field => {
       const value = fieldValue(field, cursor);
       const isText = typeof value === 'bigint' || field.type === 'hex' || field.type === 'requesterId';
       return [field.name, isText ? formatField(field, value) : value];

@@ -50,10 +50,16 @@ export class Connection {
   dispatching = false;
 
   private readonly socket: StreamSocket;
-  private readonly watch: Watch;
+  private watch: Watch;
+  private watching = true;
   private readonly header = new Header();
   private readonly largest: number;
   private isClosed = false;
+  private paused = false;
+  /** Closed or paused: nothing more is handled. One flag, so that the hot path looks at one. */
+  private halted = false;
+  /** While paused, the peer was found to be gone. What it has sent before is still to be handled. */
+  private sawEnd = false;
 
   private inHead = 0;
   private inTail = 0;
@@ -76,7 +82,7 @@ export class Connection {
     fd: number,
     private readonly loop: EventLoop,
     private readonly limits: Limits,
-    private readonly handler: MessageHandler,
+    private handler: MessageHandler,
   ) {
     this.largest = largestMessage(limits);
     this.socket = new StreamSocket(
@@ -91,7 +97,7 @@ export class Connection {
     this.outputView = viewOf(this.output);
     this.queue = new Int32Array(limits.maxQueuedMessages);
     try {
-      this.watch = this.loop.watch(fd, IN, events => this.ready(events));
+      this.watch = this.watchFor(IN);
     } catch (error) {
       this.socket.close();
       throw error;
@@ -134,10 +140,36 @@ export class Connection {
     }
   }
 
+  /** Who gets the messages from here on. Also from within `message`. */
+  handTo(handler: MessageHandler): void {
+    this.handler = handler;
+  }
+
+  /**
+   * Handles and receives nothing more until `resume`, not even the end of the stream; what was to be sent still goes out. Also from
+   * within `message`.
+   */
+  pause(): void {
+    if (this.paused || this.isClosed) return;
+    this.paused = true;
+    this.halted = true;
+    this.updateInterest();
+  }
+
+  /** Goes on where `pause` ended. Messages that are there already are handled at once, up to the next `pause`. */
+  resume(): void {
+    if (!this.paused || this.isClosed) return;
+    this.paused = false;
+    this.halted = false;
+    this.sawEnd = false;
+    this.process();
+    this.updateInterest();
+  }
+
   /** Takes what the peer has sent, up to `receives` times; true if it is still there after that. */
   pump(receives: number): boolean {
     if (this.queueLength > 0) this.flushAndResume();
-    for (let i = 0; i < receives && !this.isClosed && !this.held; i++) {
+    for (let i = 0; i < receives && !this.halted && !this.held; i++) {
       if (!this.receive()) break;
     }
     this.updateInterest();
@@ -147,6 +179,7 @@ export class Connection {
   close(reason: string, detail: Detail = NO_DETAIL): void {
     if (this.isClosed) return;
     this.isClosed = true;
+    this.halted = true;
     this.watch.stop();
     for (const descriptor of this.descriptors) closeDescriptor(descriptor);
     this.descriptors = NO_DESCRIPTORS;
@@ -158,7 +191,11 @@ export class Connection {
 
   private ready(events: number): void {
     if (events & OUT) this.flushAndResume();
-    if (this.isClosed) return;
+    if (this.halted) {
+      if ((events & GONE) !== 0) this.sawEnd = true;
+      this.updateInterest();
+      return;
+    }
     if (!this.held) {
       if (events & (IN | GONE)) this.receive();
     } else if (events & GONE) {
@@ -209,7 +246,7 @@ export class Connection {
     if (this.dispatching) throw new Error('the event loop was run while a message was with its handler');
     const { header } = this;
     this.held = false;
-    while (!this.isClosed && this.inTail - this.inHead >= HEADER) {
+    while (!this.halted && this.inTail - this.inHead >= HEADER) {
       header.read(this.inputView, this.inHead);
       if (header.size < HEADER || header.size > this.largest) {
         this.close('message size out of range', { size: header.size, limit: this.largest, command: header.command });
@@ -299,13 +336,36 @@ export class Connection {
 
   private fail(reason: string, error: unknown): void {
     if (!(error instanceof SystemError)) throw error;
-    this.close(reason, { code: error.code });
+    // The end of the connection is handled with everything else, later.
+    if (this.paused) this.sawEnd = true;
+    else this.close(reason, { code: error.code });
   }
 
   private updateInterest(): void {
     if (this.isClosed) return;
-    const interest = (this.held ? 0 : IN) | (this.queueLength > 0 ? OUT : 0);
-    if (this.watch.interest !== interest) this.watch.interest = interest;
+    const interest = (this.held || this.paused ? 0 : IN) | (this.queueLength > 0 ? OUT : 0);
+    // The kernel reports that the peer is gone whatever is asked for, again and again.
+    if (this.paused && (interest === 0 || this.sawEnd)) this.unwatch();
+    else if (!this.watching) this.rewatch(interest);
+    else if (this.watch.interest !== interest) this.watch.interest = interest;
+  }
+
+  private unwatch(): void {
+    this.watching = false;
+    this.watch.stop();
+  }
+
+  private rewatch(interest: number): void {
+    try {
+      this.watch = this.watchFor(interest);
+      this.watching = true;
+    } catch (error) {
+      this.fail('cannot be watched', error);
+    }
+  }
+
+  private watchFor(interest: number): Watch {
+    return this.loop.watch(this.socket.fd, interest, events => this.ready(events));
   }
 }
 

@@ -96,6 +96,15 @@ export class InterruptTable {
     return Errno.ok;
   }
 
+  /** Whether the client's own signals (mask and unmask) are heard; those that come meanwhile are heard later. */
+  set hears(hears: boolean) {
+    for (const { maskers, unmaskers } of this.vectors) {
+      for (const bound of [maskers, unmaskers]) {
+        for (const { watch } of bound.values()) watch.interest = hears ? PollEvents.in : 0;
+      }
+    }
+  }
+
   /** Closes every eventfd; the client is gone. */
   close(): void {
     for (const vectors of this.vectors) this.release(vectors);

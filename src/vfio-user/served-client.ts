@@ -50,6 +50,7 @@ export class ServedClient implements MessageHandler, ClientPort {
   private readonly request: Request;
   private readonly reply: Reply;
   private readonly counters: ServerCounters;
+  private isPaused = false;
   private sawReserved = false;
   /** What `replyRoom` said of the message at hand. */
   private room = 0;
@@ -73,6 +74,23 @@ export class ServedClient implements MessageHandler, ClientPort {
 
   get dmaMessages(): number {
     return this.dma.messages;
+  }
+
+  /** Serves nothing more until `resume`. Also from within a message. */
+  pause(): void {
+    if (this.isPaused) return;
+    this.isPaused = true;
+    this.interrupts.hears = false;
+    this.connection.pause();
+  }
+
+  /** Serves at once what is there; `accessed` is told of each access to a region, when it is answered. */
+  resume(accessed?: () => void): void {
+    this.connection.handTo(accessed === undefined ? this : new AccessObserver(this, accessed));
+    if (!this.isPaused) return;
+    this.isPaused = false;
+    this.interrupts.hears = true;
+    this.connection.resume();
   }
 
   /** The handshake succeeded; `maxTransfer` is what the client takes in one message, in bytes. */
@@ -195,5 +213,28 @@ export class ServedClient implements MessageHandler, ClientPort {
       command: commandName(header.command),
       count: descriptors.length,
     });
+  }
+}
+
+/** In front of a client while somebody wants to know of every access: so that nobody pays for it otherwise. */
+class AccessObserver implements MessageHandler {
+  constructor(
+    private readonly client: ServedClient,
+    private readonly accessed: () => void,
+  ) {}
+
+  replyRoom(header: Header, payload: number, length: number): number {
+    return this.client.replyRoom(header, payload, length);
+  }
+
+  message(header: Header, payload: number, length: number, descriptors: number[]): void {
+    const { type, command } = header;
+    this.client.message(header, payload, length, descriptors);
+    const isAccess = command === Command.regionRead || command === Command.regionWrite;
+    if (type === HeaderFlag.typeCommand && isAccess && this.client.negotiated) this.accessed();
+  }
+
+  closed(reason: string, detail: Detail): void {
+    this.client.closed(reason, detail);
   }
 }

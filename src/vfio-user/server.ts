@@ -29,6 +29,11 @@ export class VfioUserServer {
   private readonly watch: Watch;
   private client: ServedClient | undefined;
   private isClosed = false;
+  private isPaused = false;
+  /** Told of each access to a region. */
+  private accessed: (() => void) | undefined;
+  /** A client that came when there was no looking after the one before it. */
+  private postponed = -1;
   /** The last failure to accept, so that one that lasts is told once. */
   private acceptFailure = '';
 
@@ -53,12 +58,38 @@ export class VfioUserServer {
     return this.counters.snapshot(this.client);
   }
 
+  /**
+   * Serves no message and accepts nobody until `resume`; whatever comes meanwhile waits, the end of a client too. Also from within what
+   * `resume` causes.
+   */
+  pause(): void {
+    if (this.isPaused || this.isClosed) return;
+    this.isPaused = true;
+    this.watch.interest = 0;
+    this.client?.pause();
+  }
+
+  /** Serves at once what waits, then goes on; `accessed` is told of each access to a region when it is answered, until the next `pause`. */
+  resume(accessed?: () => void): void {
+    if (this.isClosed) return;
+    this.accessed = accessed;
+    this.isPaused = false;
+    this.client?.resume(accessed);
+    const { postponed } = this;
+    if (postponed !== -1 && !this.isPaused) {
+      this.postponed = -1;
+      this.take(postponed);
+    }
+    if (!this.isPaused && !this.isClosed) this.watch.interest = PollEvents.in;
+  }
+
   /** Ends the connection, stops listening and removes the socket file. May be called again. */
   close(): void {
     if (this.isClosed) return;
     this.isClosed = true;
     this.watch.stop();
     closeDescriptor(this.listener);
+    if (this.postponed !== -1) closeDescriptor(this.postponed);
     this.client?.connection.close('server closed');
     try {
       unlinkSync(this.options.path);
@@ -68,7 +99,7 @@ export class VfioUserServer {
   }
 
   private accept(): void {
-    for (let i = 0; i < this.limits.maxAcceptsPerTurn && !this.isClosed; i++) {
+    for (let i = 0; i < this.limits.maxAcceptsPerTurn && !this.isClosed && !this.isPaused; i++) {
       const fd = this.acceptOne();
       if (fd < 0) return;
       this.take(fd);
@@ -94,6 +125,11 @@ export class VfioUserServer {
     const { model, loop, trace, name } = this.options;
     // A client that has hung up may only not have been noticed yet: its successor must not pay for that.
     if (this.client?.connection.pump(this.limits.maxReceivesPerCheck)) {
+      // What was served just now was the last for a while: whether the other one has hung up is still to be seen.
+      if (this.isPaused) {
+        this.postponed = fd;
+        return;
+      }
       trace.note('client.refused', name, { reason: 'another client is connected' });
       closeDescriptor(fd);
       return;
@@ -115,5 +151,6 @@ export class VfioUserServer {
         this.client = undefined;
       },
     });
+    if (this.accessed !== undefined) this.client.resume(this.accessed);
   }
 }

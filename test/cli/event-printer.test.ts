@@ -8,6 +8,13 @@ describe('event printer', () => {
     expect(formatEvent(fault)).toBe('[iommu] fault.recorded iova=0x1000 reason=6 name="read denied"');
   });
 
+  it('prints a requester id as bus, device and function', () => {
+    const { kind, source } = fault;
+    expect(formatEvent({ kind, source, detail: { requesterId: 0x100 } })).toBe(
+      '[iommu] fault.recorded requesterId=01:00.0',
+    );
+  });
+
   it('prints JSON with 64-bit numbers as hexadecimal strings', () => {
     expect(JSON.parse(eventToJson(fault)).detail).toEqual({ iova: '0x1000', reason: 6, name: 'read denied' });
   });

@@ -6,6 +6,8 @@ import type { MachineEvent, RemoteCommand } from '../../src/machine/operations-c
 import { RemoteCommands } from '../../src/machine/remote-commands.ts';
 import type { Rig } from '../iommu/dma-iommu/support.ts';
 
+const NO_HARDWARE = 'the rig is a unit without a machine around it';
+
 export class RigPort implements MachinePort {
   readonly events = new EventEmitter<{ event: [MachineEvent] }>();
   private readonly commands: RemoteCommands;
@@ -27,6 +29,15 @@ export class RigPort implements MachinePort {
   releaseInjection: MachinePort['releaseInjection'] = async () => false;
   removeInjection: MachinePort['removeInjection'] = async () => false;
   injections: MachinePort['injections'] = async () => [];
+  inspect: MachinePort['inspect'] = () => Promise.reject(new Error(NO_HARDWARE));
+  registers: MachinePort['registers'] = () => Promise.reject(new Error(NO_HARDWARE));
+  walk: MachinePort['walk'] = async (requesterId, iova, pasid) =>
+    structuredClone(this.rig.unit.inspection.walk(requesterId, pasid, iova));
+  tlb: MachinePort['tlb'] = async limit => structuredClone(this.rig.unit.inspection.tlb(limit));
+  queue: MachinePort['queue'] = () => Promise.reject(new Error(NO_HARDWARE));
+  pause: MachinePort['pause'] = () => Promise.reject(new Error(NO_HARDWARE));
+  step: MachinePort['step'] = () => Promise.reject(new Error(NO_HARDWARE));
+  resume: MachinePort['resume'] = () => Promise.reject(new Error(NO_HARDWARE));
   statistics: MachinePort['statistics'] = async () => structuredClone(this.rig.unit.statistics);
 
   private async ask<T>(command: RemoteCommand): Promise<T> {

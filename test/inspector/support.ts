@@ -41,6 +41,38 @@ export class FakePort {
     return this.answer('snapshot', undefined);
   }
 
+  inspect(): Promise<object> {
+    return this.answer('inspect', undefined);
+  }
+
+  registers(name: string): Promise<object> {
+    return this.answer('registers', name);
+  }
+
+  walk(...args: unknown[]): Promise<object> {
+    return this.answer('walk', args);
+  }
+
+  tlb(limit: number): Promise<object> {
+    return this.answer('tlb', limit);
+  }
+
+  queue(): Promise<object> {
+    return this.answer('queue', undefined);
+  }
+
+  pause(): Promise<object> {
+    return this.answer('pause', undefined);
+  }
+
+  step(what: string): Promise<object> {
+    return this.answer('step', what);
+  }
+
+  resume(): Promise<object> {
+    return this.answer('resume', undefined);
+  }
+
   emit(kind: string, detail: object = {}): void {
     this.events.emit('event', { kind, source: 'fake', detail } as MachineEvent);
   }

@@ -41,7 +41,7 @@ export class Edu implements Endpoint, RegisterHandler {
   /** The 4 KiB at 0x40000 of the device's address space. */
   readonly buffer = new Uint8Array(BUFFER_BYTES);
   private readonly staging = new Uint8Array(BUFFER_BYTES);
-  private readonly registers: RegisterFile;
+  readonly registers: RegisterFile;
   private readonly liveness: FieldHandle;
   private readonly factorial: FieldHandle;
   private readonly computing: FieldHandle;

@@ -1,6 +1,6 @@
 /** Who is attached to which domain, and who was. */
 import { AttachKind } from '../event-kinds.ts';
-import { MAX_ATTACHMENTS, MAX_DETACHMENTS } from './limits.ts';
+import { MAX_ATTACHMENTS, MAX_DETACHMENTS, MAX_ENDED_DOMAINS } from './limits.ts';
 
 export interface Attachment {
   readonly requesterId: number;
@@ -16,6 +16,8 @@ export interface Attachment {
 export interface PastAttachment extends Attachment {
   readonly until: number;
   readonly reset: boolean;
+  /** Other requesters that had a context entry then, as they were told; undefined: not known. */
+  readonly others: readonly number[] | undefined;
 }
 
 export class AttachmentLog {
@@ -26,6 +28,10 @@ export class AttachmentLog {
   readonly #users = new Map<number, number>();
   readonly #past: PastAttachment[] = [];
   #next = 0;
+  /** Of those in `#past`, the latest of each requester and PASID. */
+  readonly #last = new Map<string, PastAttachment>();
+  /** When the last one that used a domain left it; in that order. */
+  readonly #ended = new Map<number, number>();
 
   all(): Attachment[] {
     return [...this.#current.values()];
@@ -49,32 +55,40 @@ export class AttachmentLog {
       this.forgotten++;
       return undefined;
     }
-    if (before !== undefined) this.#end(before, since, false);
-    this.#current.set(key, attachment);
+    // First, so that a domain does not end where its only user is attached to it again.
     if (translates(attachment)) this.#users.set(domain, this.users(domain) + 1);
+    if (before !== undefined) this.#end(before, since, false, undefined);
+    this.#current.set(key, attachment);
     return before;
   }
 
-  /** Returns what ended. */
-  detach(requesterId: number, pasid: number, time: number): Attachment | undefined {
+  /** Returns what ended. `others`: see `PastAttachment`. */
+  detach(requesterId: number, pasid: number, time: number, others?: readonly number[]): Attachment | undefined {
     const before = this.#current.get(keyOf(requesterId, pasid));
-    if (before !== undefined) this.#end(before, time, false);
+    if (before !== undefined) this.#end(before, time, false, others);
     return before;
   }
 
   /** Everybody is detached. */
   reset(time: number): void {
-    for (const attachment of [...this.#current.values()]) this.#end(attachment, time, true);
+    for (const attachment of [...this.#current.values()]) this.#end(attachment, time, true, undefined);
   }
 
   /** The attachment of the requester that ended last. */
   lastOf(requesterId: number, pasid: number): PastAttachment | undefined {
-    const length = this.#past.length;
-    for (let back = 1; back <= length; back++) {
-      const one = this.#past[(this.#next - back + 2 * length) % length]!;
-      if (one.requesterId === requesterId && one.pasid === pasid) return one;
-    }
-    return undefined;
+    return this.#last.get(keyOf(requesterId, pasid));
+  }
+
+  /**
+   * Whether what happened in a domain at a time in the past concerns the requester: since then somebody used the domain all the time, or
+   * the requester itself was attached to it then. Else it was another domain, which had the same number.
+   */
+  concerns(requesterId: number, domain: number, time: number): boolean {
+    const ended = this.#ended.get(domain);
+    if (ended === undefined || time > ended) return true;
+    return this.#past.some(
+      one => one.requesterId === requesterId && one.domain === domain && one.since <= time && time <= one.until,
+    );
   }
 
   /** The current users of a domain; at most `limit`. */
@@ -87,21 +101,39 @@ export class AttachmentLog {
     return found;
   }
 
-  #end(attachment: Attachment, until: number, reset: boolean): void {
+  #end(attachment: Attachment, until: number, reset: boolean, others: readonly number[] | undefined): void {
     const { requesterId, pasid, domain } = attachment;
-    this.#current.delete(keyOf(requesterId, pasid));
+    const key = keyOf(requesterId, pasid);
+    this.#current.delete(key);
     if (translates(attachment)) {
       const left = this.users(domain) - 1;
       if (left > 0) this.#users.set(domain, left);
-      else this.#users.delete(domain);
+      else {
+        this.#users.delete(domain);
+        this.#endDomain(domain, until);
+      }
     }
-    const past = { ...attachment, until, reset };
+    const past = { ...attachment, until, reset, others };
+    this.#last.set(key, past);
     if (this.#past.length < MAX_DETACHMENTS) {
       this.#past.push(past);
       return;
     }
+    const oldest = this.#past[this.#next]!;
+    const itsKey = keyOf(oldest.requesterId, oldest.pasid);
+    if (this.#last.get(itsKey) === oldest) this.#last.delete(itsKey);
     this.#past[this.#next] = past;
     this.#next = this.#next + 1 === MAX_DETACHMENTS ? 0 : this.#next + 1;
+  }
+
+  #endDomain(domain: number, time: number): void {
+    this.#ended.delete(domain);
+    this.#ended.set(domain, time);
+    if (this.#ended.size <= MAX_ENDED_DOMAINS) return;
+    for (const oldest of this.#ended.keys()) {
+      this.#ended.delete(oldest);
+      break;
+    }
   }
 }
 

@@ -24,7 +24,7 @@ export function descriptorChanged(world: World, source: string, time: number, pa
   const after = wordsText(payload[7]!, payload[8]!);
   const text = `the descriptor of ${payload[4]! >>> 0} bytes at ${address} changed while ${world.describeSource(source)} read it: ${before} became ${after} at offset ${payload[3]! >>> 0}`;
   const access = { time, kind: 'descriptor.changed', source, text };
-  world.log.report({ detector: 'descriptor-race', device: source, key: address, access }, () => ({
+  world.log.report({ detector: 'descriptor-race', device: source, key: 'queue', access }, () => ({
     summary: text,
     explanation:
       'The first reading was carried out. Hardware reads once, or more often, at a time that nobody can foresee: it may see either, or half of each.',

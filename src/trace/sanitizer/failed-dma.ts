@@ -24,9 +24,10 @@ export interface FailedTransfer {
 
 export function classifyFailure(world: World, failed: FailedTransfer): void {
   const { status, requesterId, pasid, transfer, source } = failed;
-  const tried = triedText(world, requesterId, transfer, pasid);
+  const { time } = transfer;
+  const text = () => triedText(world, requesterId, transfer, pasid);
   const tell = (detector: DetectorName, explain: () => Explanation) => {
-    const access = { time: transfer.time, kind: 'dma.failed', source, text: tried };
+    const access = { time, tell: () => ({ time, kind: 'dma.failed', source, text: text() }) };
     const occurrence = { detector, device: world.deviceOf(requesterId), key: `${transfer.page} ${pasid}`, access };
     world.log.report(occurrence, () => ({
       ...explain(),
@@ -36,7 +37,7 @@ export function classifyFailure(world: World, failed: FailedTransfer): void {
   };
   if (status === TransferStatus.notBusMaster) {
     tell('bus-master-off', () => ({
-      summary: `${tried} while it may not master the bus`,
+      summary: `${text()} while it may not master the bus`,
       explanation:
         'Bus Master Enable in the command register is clear, or the device is not in D0. The request never left the device, and no IOMMU and no memory saw it; what it read is all ones.',
     }));
@@ -45,7 +46,7 @@ export function classifyFailure(world: World, failed: FailedTransfer): void {
     // A client that goes takes its guest with it: nobody's mistake.
     if (last?.what === ResetWhat.disconnected) return;
     tell('dma-after-reset', () => ({
-      summary: `${tried} and was reset meanwhile`,
+      summary: `${text()} and was reset meanwhile`,
       explanation: `The transfer was under way when ${last === undefined ? 'a reset' : resetName(last.what)} came${last === undefined ? '' : ` (${durationText(transfer.time - last.time)} before it ended)`}; pages before it may have been transferred.`,
     }));
   } else if (status === TransferStatus.noMemory) {

@@ -4,6 +4,12 @@ import type { Evidence, Finding } from './finding.ts';
 import { MAX_EVIDENCE, MAX_FINDINGS } from './limits.ts';
 import type { SanitizePolicy } from './policy.ts';
 
+/** Evidence that is put into words only when somebody reads it: of what may happen again and again. */
+export interface LateEvidence {
+  readonly time: number;
+  readonly tell: () => Evidence;
+}
+
 /** What makes two occurrences the same finding. */
 export interface Occurrence {
   readonly detector: DetectorName;
@@ -11,7 +17,7 @@ export interface Occurrence {
   /** The page, or what else tells one from another. */
   readonly key: string | number;
   /** What happened: the end of the evidence, and the time of the occurrence. */
-  readonly access: Evidence;
+  readonly access: Evidence | LateEvidence;
   /** Default: 1. */
   readonly count?: number;
   /** Where these were several, the time of the first. Default: that of the access. */
@@ -36,6 +42,8 @@ export interface Explanation {
 export interface FindingLogOptions {
   readonly policy: SanitizePolicy;
   readonly onFinding?: ((finding: Finding, isNew: boolean) => void) | undefined;
+  /** Whether `onFinding` is called again when a finding happens again. */
+  readonly everyOccurrence?: boolean | undefined;
   readonly onStop?: ((finding: Finding) => void) | undefined;
 }
 
@@ -43,15 +51,27 @@ interface Kept {
   readonly index: number;
   /** The evidence of the first occurrence; later ones add their last access to it. */
   readonly evidence: readonly Evidence[];
+  count: number;
+  /** Of the last occurrence, until somebody reads the finding. */
+  access: Evidence | LateEvidence | undefined;
 }
 
 export class FindingLog {
-  readonly findings: Finding[] = [];
   /** Occurrences that came when there was no room for another finding. */
   lost = 0;
+  readonly #findings: Finding[] = [];
   readonly #known = new Map<string, Kept>();
+  /** Those that happened again since they were read. */
+  readonly #changed = new Set<Kept>();
 
   constructor(private readonly options: FindingLogOptions) {}
+
+  /** A finding that happens again is replaced by one with a higher count. */
+  get findings(): readonly Finding[] {
+    for (const kept of this.#changed) this.#update(kept);
+    this.#changed.clear();
+    return this.#findings;
+  }
 
   wants(detector: DetectorName): boolean {
     return this.options.policy[detector] !== 'off';
@@ -65,7 +85,7 @@ export class FindingLog {
     const kept = this.#known.get(key);
     if (kept !== undefined) {
       this.#again(kept, occurrence);
-    } else if (this.findings.length >= MAX_FINDINGS) {
+    } else if (this.#findings.length >= MAX_FINDINGS) {
       this.lost++;
     } else {
       this.#first(key, occurrence, explain());
@@ -73,13 +93,14 @@ export class FindingLog {
   }
 
   #first(key: string, occurrence: Occurrence, explanation: Explanation): void {
-    const { detector, device, access, count = 1, first = access.time } = occurrence;
+    const { detector, device, count = 1, first = occurrence.access.time } = occurrence;
     const { evidence = [], severity, ...told } = explanation;
+    const access = inWords(occurrence.access);
     const stop = this.options.policy[detector] === 'stop';
     const history = [...evidence].sort(byTime).slice(-(MAX_EVIDENCE - 2));
     const all = [...history, access].sort(byTime);
     const finding: Finding = {
-      id: `F${this.findings.length + 1}`,
+      id: `F${this.#findings.length + 1}`,
       detector,
       severity: stop ? 'stop' : (severity ?? DETECTORS[detector].severity),
       suggestion: DETECTORS[detector].suggestion,
@@ -90,27 +111,37 @@ export class FindingLog {
       last: access.time,
       count,
     };
-    this.#known.set(key, { index: this.findings.length, evidence: all });
-    this.findings.push(finding);
+    this.#known.set(key, { index: this.#findings.length, evidence: all, count, access: undefined });
+    this.#findings.push(finding);
     this.#tell(finding, true);
   }
 
-  #again({ index, evidence }: Kept, { access, count = 1 }: Occurrence): void {
-    const before = this.findings[index]!;
-    const finding: Finding = {
-      ...before,
-      evidence: [...evidence, access],
-      last: access.time,
-      count: before.count + count,
-    };
-    this.findings[index] = finding;
-    this.#tell(finding, false);
+  #again(kept: Kept, { access, count = 1 }: Occurrence): void {
+    kept.count += count;
+    kept.access = access;
+    this.#changed.add(kept);
+    const { everyOccurrence } = this.options;
+    // A device that fails all the time would else be slowed down by what nobody reads.
+    if (everyOccurrence === true || this.#findings[kept.index]!.severity === 'stop') {
+      this.#tell(this.findings[kept.index]!, false);
+    }
+  }
+
+  #update({ index, evidence, count, access }: Kept): void {
+    if (access === undefined) return;
+    const last = inWords(access);
+    this.#findings[index] = { ...this.#findings[index]!, evidence: [...evidence, last], last: last.time, count };
   }
 
   #tell(finding: Finding, isNew: boolean): void {
-    this.options.onFinding?.(finding, isNew);
-    if (finding.severity === 'stop') this.options.onStop?.(finding);
+    const { onFinding, onStop, everyOccurrence } = this.options;
+    if (isNew || everyOccurrence === true) onFinding?.(finding, isNew);
+    if (finding.severity === 'stop') onStop?.(finding);
   }
+}
+
+function inWords(evidence: Evidence | LateEvidence): Evidence {
+  return 'tell' in evidence ? evidence.tell() : evidence;
 }
 
 function byTime(a: Evidence, b: Evidence): number {

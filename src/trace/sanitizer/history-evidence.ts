@@ -38,8 +38,9 @@ export interface Transfer {
   readonly time: number;
 }
 
+/** `, 5 ms before`; nothing of what happens now. */
 function ago(time: number, now: number): string {
-  return `${durationText(now - time)} before`;
+  return now > time ? `, ${durationText(now - time)} before` : '';
 }
 
 function mapText(interval: LiveInterval): string {
@@ -71,8 +72,16 @@ export function goingText(how: number): string {
 }
 
 export function liveEvidence(world: World, domain: number, interval: LiveInterval, now: number): Evidence {
-  const text = `mapping ${mapText(interval)}, in ${domainText(domain)}: ${comingText(interval.how)}, ${ago(interval.since, now)}`;
+  const text = `mapping ${mapText(interval)}, in ${domainText(domain)}: ${comingText(interval.how)}${ago(interval.since, now)}`;
   return { time: interval.since, kind: 'mapping.added', source: world.iommu, text };
+}
+
+/**
+ * Whether a mapping that is gone was one of the domain that the requester uses, or used. Numbers of domains whose tables software writes
+ * by itself are given again when nobody uses them any more.
+ */
+export function concernsRequester(world: World, requesterId: number, { how, domain, removed }: PastMapping): boolean {
+  return how === MappingSource.operation || world.attachments.concerns(requesterId, domain, removed);
 }
 
 /** The mapping's coming, the last invalidation for it and its going. */
@@ -88,14 +97,14 @@ export function pastEvidence(world: World, past: PastMapping, page: number, now:
     time: removed,
     kind: removedHow === REPLACED ? 'mapping.changed' : 'mapping.removed',
     source: world.iommu,
-    text: `mapping ${mapText(past)}, in ${domainText(domain)}: ${goingText(removedHow)}, ${ago(removed, now)}`,
+    text: `mapping ${mapText(past)}, in ${domainText(domain)}: ${goingText(removedHow)}${ago(removed, now)}`,
   });
   return evidence;
 }
 
 export function invalidationEvidence(invalidation: Invalidation, now: number): Evidence {
   const { time, source } = invalidation;
-  const text = `${invalidationText(invalidation)}, ${ago(time, now)}`;
+  const text = `${invalidationText(invalidation)}${ago(time, now)}`;
   return { time, kind: 'invalidation', source, text };
 }
 
@@ -127,7 +136,7 @@ const ATTACH_KINDS: Readonly<Record<number, string>> = {
 export function attachEvidence(world: World, attachment: Attachment, now: number): Evidence {
   const { requesterId, pasid, domain, kind, since } = attachment;
   const tagged = pasid < 0 ? '' : ` with PASID ${pasid}`;
-  const text = `${world.describe(requesterId)}${tagged} attached to ${domainText(domain)} (${ATTACH_KINDS[kind] ?? 'unknown'}), ${ago(since, now)}`;
+  const text = `${world.describe(requesterId)}${tagged} attached to ${domainText(domain)} (${ATTACH_KINDS[kind] ?? 'unknown'})${ago(since, now)}`;
   return { time: since, kind: 'attach', source: world.iommu, text };
 }
 
@@ -135,11 +144,11 @@ export function detachEvidence(world: World, past: PastAttachment, now: number):
   const { requesterId, pasid, domain, until, reset } = past;
   const tagged = pasid < 0 ? '' : ` with PASID ${pasid}`;
   const why = reset ? ' by a reset of the IOMMU' : '';
-  const text = `${world.describe(requesterId)}${tagged} detached from ${domainText(domain)}${why}, ${ago(until, now)}`;
+  const text = `${world.describe(requesterId)}${tagged} detached from ${domainText(domain)}${why}${ago(until, now)}`;
   return { time: until, kind: reset ? 'reset' : 'detach', source: world.iommu, text };
 }
 
-export function transferAddress({ page, offset }: Transfer): bigint {
+export function transferAddress({ page, offset }: Pick<Transfer, 'page' | 'offset'>): bigint {
   return addressOf(page, offset);
 }
 

@@ -1,5 +1,6 @@
 /** The latest invalidations of the IOTLB and of the context cache. */
 import { InvalidationScope, InvalidationTarget } from '../event-kinds.ts';
+import { LatestByPage } from './latest-by-page.ts';
 import { MAX_INVALIDATIONS } from './limits.ts';
 
 export interface Invalidation {
@@ -31,36 +32,50 @@ function inRange({ start, pages }: Invalidation, page: number): boolean {
   return start <= page && page < start + pages;
 }
 
+/** The domain of invalidations for all domains. */
+const ALL = -1;
+
 export class InvalidationLog {
   /** Nanoseconds: those before are forgotten. -1: none is. */
   droppedBefore = -1;
   readonly #ring: Invalidation[] = [];
-  #next = 0;
+  /** Those of the IOTLB that name a range of pages. */
+  readonly #ranges: LatestByPage;
+  /** All that ever came: the number of the next one, whose place is the remainder by the capacity. */
+  #added = 0;
 
-  constructor(private readonly capacity: number = MAX_INVALIDATIONS) {}
+  constructor(private readonly capacity: number = MAX_INVALIDATIONS) {
+    this.#ranges = new LatestByPage(capacity);
+  }
 
   get size(): number {
     return this.#ring.length;
   }
 
   add(invalidation: Invalidation): void {
-    if (this.#ring.length < this.capacity) {
-      this.#ring.push(invalidation);
-      return;
+    const at = this.#added % this.capacity;
+    if (this.#added >= this.capacity) this.droppedBefore = this.#ring[at]!.time;
+    this.#ring[at] = invalidation;
+    const { target, scope, domain, start, pages } = invalidation;
+    if (target === InvalidationTarget.iotlb && scope === InvalidationScope.range) {
+      this.#ranges.add(this.#added, domain, start, pages);
     }
-    this.droppedBefore = this.#ring[this.#next]!.time;
-    this.#ring[this.#next] = invalidation;
-    this.#next = this.#next + 1 === this.capacity ? 0 : this.#next + 1;
+    this.#added++;
   }
 
-  /** The last one until that time which covers the page; where `exact`, of those that name a range of pages. */
-  lastCovering(domain: number, page: number, until: number, exact = false): Invalidation | undefined {
-    const length = this.#ring.length;
-    for (let back = 1; back <= length; back++) {
-      const one = this.#ring[(this.#next - back + 2 * length) % length]!;
-      if (one.time > until || !covers(one, domain, page)) continue;
-      if (!exact || one.scope === InvalidationScope.range) return one;
+  /** The last one until that time which covers the page. Looks at all of them: not for every fault. */
+  lastCovering(domain: number, page: number, until: number): Invalidation | undefined {
+    for (let back = 1; back <= this.size; back++) {
+      const one = this.#ring[(this.#added - back) % this.capacity]!;
+      if (one.time <= until && covers(one, domain, page)) return one;
     }
     return undefined;
+  }
+
+  /** The last one that names a range with the page. */
+  lastNaming(domain: number, page: number): Invalidation | undefined {
+    const newest = this.#added - 1;
+    const number = Math.max(this.#ranges.find(domain, page, newest), this.#ranges.find(ALL, page, newest));
+    return number < 0 ? undefined : this.#ring[number % this.capacity];
   }
 }

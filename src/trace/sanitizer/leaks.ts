@@ -26,21 +26,18 @@ export interface LeakOccasion {
   readonly kind: string;
   /** Ends the sentence that begins with the number of mappings: `were left behind when ...`. */
   readonly when: string;
-  /**
-   * A note where it may be in order: kernels that let go of a device for somebody else detach first, and take the tables away after,
-   * which no event tells.
-   */
-  readonly severity?: 'note';
+  /** Why it may be in order, as a sentence: then it is a note. */
+  readonly excuse?: string;
   /** What happened, as evidence. */
   readonly evidence: Evidence;
 }
 
 export function reportLeak(world: World, occasion: LeakOccasion): void {
-  const { device, domain, time, kind, when, severity, evidence } = occasion;
+  const { device, domain, kind, evidence } = occasion;
   const leak = leakOf(world, domain);
   if (leak === undefined) return;
   const occurrence = { detector: 'mapping-leak', device, key: kind, access: evidence } as const;
-  world.log.report(occurrence, () => explain(world, leak, { domain, time, when, severity }));
+  world.log.report(occurrence, () => explain(world, leak, occasion));
 }
 
 /** Identity mappings are made for regions that devices need whatever happens, and stay. */
@@ -62,7 +59,7 @@ function leakOf(world: World, domain: number): Leak | undefined {
 function explain(
   world: World,
   { mappings, pages, oldest, examples }: Leak,
-  { domain, time, when, severity }: Pick<LeakOccasion, 'domain' | 'time' | 'when'> & { severity: 'note' | undefined },
+  { domain, time, when, excuse }: LeakOccasion,
 ): Explanation {
   const size = sizeText(pages * PAGE_BYTES);
   const list = examples.map(one => rangeText(one.start, one.pages)).join(', ');
@@ -74,10 +71,10 @@ function explain(
       : ' Only mappings that a device used, or an invalidation showed, are known.';
   return {
     summary: `${countText(mappings, 'mapping')} (${size}) of ${domainText(domain)} ${mappings === 1 ? 'was' : 'were'} left behind ${when}`,
-    explanation: `Left behind: ${list}${more}. The oldest is ${rangeText(oldest.start, oldest.pages)}, first known ${durationText(time - oldest.since)} before.${seen}`,
+    explanation: `Left behind: ${list}${more}. The oldest is ${rangeText(oldest.start, oldest.pages)}, first known ${durationText(time - oldest.since)} before.${seen}${excuse === undefined ? '' : ` ${excuse}`}`,
     evidence: [...evidence].map(one => liveEvidence(world, domain, one, time)),
     iova: addressOf(oldest.start),
     domain,
-    ...(severity === undefined ? {} : { severity }),
+    ...(excuse === undefined ? {} : { severity: 'note' }),
   };
 }

@@ -14,6 +14,8 @@ export const MAX_INVALIDATIONS = 4096;
 export const MAX_ATTACHMENTS = 16_384;
 /** Attachments that are gone: the latest. */
 export const MAX_DETACHMENTS = 1024;
+/** Domains of which is remembered when nobody used them any more: the latest. */
+export const MAX_ENDED_DOMAINS = 4096;
 /** Stale answers that wait for an invalidation. */
 export const MAX_SUSPICIONS = 256;
 /** Memory regions of a machine, each counted once however many functions announce it. */

@@ -4,6 +4,7 @@ import { type RefusedRequest, refusedEvidence } from './fault.ts';
 import type { Evidence } from './finding.ts';
 import type { Explanation } from './finding-log.ts';
 import {
+  concernsRequester,
   goingText,
   invalidationEvidence,
   liveEvidence,
@@ -30,7 +31,7 @@ export function classifyNotPresent(world: World, request: RefusedRequest): void 
     detector,
     device: world.deviceOf(fault.requesterId),
     key: `${fault.page} ${fault.pasid}`,
-    access: refusedEvidence(world, request),
+    access: { time: fault.time, tell: () => refusedEvidence(world, request) },
   };
   world.log.report(occurrence, () => ({
     ...explain(),
@@ -47,7 +48,7 @@ function judge(world: World, request: RefusedRequest): Verdict {
 
   const live = mappings.at(domain, page);
   if (live !== undefined) return unmappedQuietly(world, request, live);
-  const past = mappings.past.find(domain, page);
+  const past = pastOf(world, request);
   if (transfer.page !== page) return leavesMapping(world, request, past);
   if (past !== undefined) return usedAfterUnmap(world, request, past);
   const before = mappings.at(domain, page - 1);
@@ -55,8 +56,8 @@ function judge(world: World, request: RefusedRequest): Verdict {
   const nearEnd = transfer.offset <= PAGE_BYTES - transfer.offset;
   if (before !== undefined && (nearEnd || after === undefined)) return behindMapping(world, request, before);
   if (after !== undefined) return beforeMapping(world, request, after);
-  const invalidation = world.invalidations.lastCovering(domain, page, fault.time, true);
-  if (invalidation !== undefined) {
+  const invalidation = world.invalidations.lastNaming(domain, page);
+  if (invalidation !== undefined && world.attachments.concerns(fault.requesterId, domain, invalidation.time)) {
     return {
       detector: 'use-after-unmap',
       explain: () => ({
@@ -70,6 +71,12 @@ function judge(world: World, request: RefusedRequest): Verdict {
     };
   }
   return neverMapped(world, request);
+}
+
+/** What was mapped at the page last, unless that was in another domain of the same number. */
+function pastOf(world: World, { fault, domain }: RefusedRequest): PastMapping | undefined {
+  const past = world.mappings.past.find(domain, fault.page);
+  return past !== undefined && concernsRequester(world, fault.requesterId, past) ? past : undefined;
 }
 
 function usedAfterUnmap(world: World, request: RefusedRequest, past: PastMapping): Verdict {
@@ -172,6 +179,12 @@ function neverMapped(world: World, request: RefusedRequest): Verdict {
           `The address lies in guest memory (${region}): it may be a physical address, where the one that the mapping gave belongs.`,
         );
       }
+      const formerly = world.mappings.past.find(domain, fault.page);
+      if (formerly !== undefined) {
+        hints.push(
+          `It was mapped in an earlier domain with this number, until ${durationText(fault.time - formerly.removed)} before; this device was not attached to that.`,
+        );
+      }
       if (elsewhere.length > 0) hints.push(`It is mapped in ${elsewhere.map(one => one.text).join(', and in ')}.`);
       const summary = region === undefined ? '' : ' and looks like a physical address';
       return {
@@ -197,7 +210,7 @@ function otherDomains(world: World, { fault, domain }: RefusedRequest): { text: 
     return { text: `${domainText(other)}${whose}`, evidence: liveEvidence(world, other, live, fault.time) };
   });
   if (found.length > 0) return found;
-  const past = world.mappings.past.find(domain, fault.page, true);
+  const past = world.mappings.past.findElsewhere(domain, fault.page);
   const attached = past && world.attachments.lastOf(fault.requesterId, fault.pasid);
   if (past === undefined || attached?.domain !== past.domain) return [];
   const evidence = pastEvidence(world, past, fault.page, fault.time).at(-1)!;

@@ -1,6 +1,6 @@
 /** Which notes of the rooms are mistakes of a driver, and which detector's; all other notes are no findings. */
 import type { DetectorName } from './detectors.ts';
-import { accessText, hexValue, type NoteDetail } from './note-words.ts';
+import { accessText, hexValue, type NoteDetail, wordText } from './note-words.ts';
 
 export interface NoteRule {
   readonly detector: DetectorName;
@@ -29,27 +29,27 @@ export const NOTE_RULES: Readonly<Record<string, NoteRule>> = {
   'register.reserved': {
     detector: 'unknown-register',
     summary: detail =>
-      `: reserved bits ${hexValue(detail.bits)} were set in ${String(detail.register)} (offset ${offset(detail)})`,
+      `: reserved bits ${hexValue(detail.bits)} were set in ${wordText(detail.register)} (offset ${offset(detail)})`,
     explanation:
       'Bits that are reserved today may mean something in the next device; software has to write them as zero, or as read.',
     key: 'offset',
   },
   'register.access': {
     detector: 'unknown-register',
-    summary: detail => `: ${accessText(detail)} of ${String(detail.width)} bytes at offset ${offset(detail)}`,
+    summary: detail => `: ${accessText(detail)} of ${wordText(detail.width)} bytes at offset ${offset(detail)}`,
     explanation: 'Registers of this unit take aligned accesses of 4 and 8 bytes only.',
     key: 'offset',
   },
   'edu.accessSize': {
     detector: 'unknown-register',
-    summary: detail => `: ${accessText(detail)} of ${String(detail.width)} bytes at offset ${offset(detail)}`,
+    summary: detail => `: ${accessText(detail)} of ${wordText(detail.width)} bytes at offset ${offset(detail)}`,
     explanation: 'The register does not take accesses of this width: reads are all ones, writes are dropped.',
     key: 'offset',
   },
   'msix.accessWidth': {
     detector: 'unknown-register',
     summary: detail =>
-      `: ${accessText(detail)} of ${String(detail.width)} bytes in the MSI-X table, offset ${offset(detail)}`,
+      `: ${accessText(detail)} of ${wordText(detail.width)} bytes in the MSI-X table, offset ${offset(detail)}`,
     explanation: 'The MSI-X table takes whole words of 4 or 8 bytes only; anything else is undefined.',
     key: 'offset',
   },
@@ -73,7 +73,7 @@ export const NOTE_RULES: Readonly<Record<string, NoteRule>> = {
   'vtd.queueError': {
     detector: 'invalidation-queue-misuse',
     summary: detail =>
-      `: the invalidation queue stopped at ${hexValue(detail.head)}: ${String(detail.why ?? detail.error)}`,
+      `: the invalidation queue stopped at ${hexValue(detail.head)}: ${wordText(detail.why ?? detail.error)}`,
     explanation:
       'The unit takes nothing more from the queue until software clears the error; what was to be invalidated is not.',
     key: 'error',
@@ -91,7 +91,7 @@ export const NOTE_RULES: Readonly<Record<string, NoteRule>> = {
   'vtd.invalidationMissed': {
     detector: 'invalidation-queue-misuse',
     summary: detail =>
-      `: an invalidation of a context entry for domain ${String(detail.domain)} left ${String(detail.kept)} in the cache, which belong to other domains`,
+      `: an invalidation of a context entry for domain ${wordText(detail.domain)} left ${wordText(detail.kept)} in the cache, which belong to other domains`,
     explanation:
       'A device-selective invalidation drops an entry only if it names the domain id that the entry had when it was cached: the old one, not the new one.',
     key: 'requesterId',
@@ -99,7 +99,7 @@ export const NOTE_RULES: Readonly<Record<string, NoteRule>> = {
   },
   'vtd.invalidationRefused': {
     detector: 'invalidation-queue-misuse',
-    summary: detail => `: an invalidation by ${String(detail.register)} was ignored: ${String(detail.why)}`,
+    summary: detail => `: an invalidation by ${wordText(detail.register)} was ignored: ${wordText(detail.why)}`,
     explanation: 'The actual granularity that the register shows is zero: nothing was invalidated.',
     key: 'register',
   },
@@ -111,7 +111,7 @@ export const NOTE_RULES: Readonly<Record<string, NoteRule>> = {
   },
   'dmaIommu.ringError': {
     detector: 'invalidation-queue-misuse',
-    summary: detail => `: the ${String(detail.ring)} ring stopped: ${String(detail.error)}`,
+    summary: detail => `: the ${wordText(detail.ring)} ring stopped: ${wordText(detail.error)}`,
     explanation: 'The unit leaves the ring alone until software clears the error.',
     key: 'ring',
   },
@@ -135,7 +135,7 @@ export const NOTE_RULES: Readonly<Record<string, NoteRule>> = {
   },
   'dmaIommu.reserved': {
     detector: 'invalidation-queue-misuse',
-    summary: detail => `: a command ${String(detail.operation)} with reserved bits set`,
+    summary: detail => `: a command ${wordText(detail.operation)} with reserved bits set`,
     explanation: 'The command was refused.',
     key: 'operation',
   },
@@ -147,7 +147,7 @@ export const NOTE_RULES: Readonly<Record<string, NoteRule>> = {
   },
   'dmaIommu.listTooLong': {
     detector: 'invalidation-queue-misuse',
-    summary: detail => `: a command's list has ${String(detail.count)} elements, more than ${String(detail.limit)}`,
+    summary: detail => `: a command's list has ${wordText(detail.count)} elements, more than ${wordText(detail.limit)}`,
     explanation: 'The command was refused: it has to be given in pieces.',
   },
   'dmaIommu.completionLost': {
@@ -189,28 +189,28 @@ export const NOTE_RULES: Readonly<Record<string, NoteRule>> = {
     detector: 'interrupt-misuse',
     summary: detail =>
       detail.allocated === undefined
-        ? `: interrupt vector ${String(detail.vector)} was raised, but there are only ${String(detail.vectors)}`
-        : `: ${String(detail.allocated)} interrupt vectors were allocated, but there are only ${String(detail.vectors)}`,
+        ? `: interrupt vector ${wordText(detail.vector)} was raised, but there are only ${wordText(detail.vectors)}`
+        : `: ${wordText(detail.allocated)} interrupt vectors were allocated, but there are only ${wordText(detail.vectors)}`,
     explanation: 'Nothing is sent for a vector that is not there.',
     key: 'vector',
   },
   'interrupt.lost': {
     detector: 'interrupt-misuse',
-    summary: detail => `: an interrupt was lost: ${String(detail.why)}`,
+    summary: detail => `: an interrupt was lost: ${wordText(detail.why)}`,
     explanation: 'There is no way for the interrupt to go, and it is not kept.',
     // Without a reason it is the client's descriptor that failed, not the driver.
     applies: detail => detail.why !== undefined,
   },
   'interrupt.notBusMaster': {
     detector: 'bus-master-off',
-    summary: detail => ` raised interrupt vector ${String(detail.vector)} while it may not master the bus`,
+    summary: detail => ` raised interrupt vector ${wordText(detail.vector)} while it may not master the bus`,
     explanation: 'An interrupt message is a write of the device: it waits until Bus Master Enable is set.',
     key: 'vector',
   },
   'vtd.interruptLost': {
     detector: 'interrupt-misuse',
     summary: detail =>
-      `: the message of an event (${String(detail.event)}) could not be sent to ${hexValue(detail.address)}`,
+      `: the message of an event (${wordText(detail.event)}) could not be sent to ${hexValue(detail.address)}`,
     explanation:
       'The message address is not one of interrupts, or nothing takes it: the driver never hears of the event.',
     key: 'event',
@@ -218,7 +218,7 @@ export const NOTE_RULES: Readonly<Record<string, NoteRule>> = {
   'dmaIommu.badVector': {
     detector: 'interrupt-misuse',
     summary: detail =>
-      `: the interrupt of ${String(detail.source)} is set to vector ${String(detail.vector)}, which is not there`,
+      `: the interrupt of ${wordText(detail.source)} is set to vector ${wordText(detail.vector)}, which is not there`,
     explanation: 'Nothing is sent for a vector that is not there.',
     key: 'source',
   },
@@ -226,7 +226,7 @@ export const NOTE_RULES: Readonly<Record<string, NoteRule>> = {
   'dma.noPasidSupport': {
     detector: 'pasid-misuse',
     summary: detail =>
-      ` tried to ${String(detail.access)} at ${hexValue(detail.address)} with PASID ${String(detail.pasid)}, but the IOMMU knows no PASIDs`,
+      ` tried to ${wordText(detail.access)} at ${hexValue(detail.address)} with PASID ${wordText(detail.pasid)}, but the IOMMU knows no PASIDs`,
     explanation: 'The request is answered as unsupported, and memory is left alone.',
     key: 'pasid',
     address: 'address',

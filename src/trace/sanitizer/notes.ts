@@ -1,7 +1,7 @@
 /** Notes of the rooms, as far as they are findings. */
 import type { Explanation } from './finding-log.ts';
 import { NOTE_RULES, type NoteRule } from './note-rules.ts';
-import type { NoteDetail } from './note-words.ts';
+import { type NoteDetail, wordText } from './note-words.ts';
 import { mappingsLeft, operationRefused, unmapMismatched } from './operation-notes.ts';
 import type { World } from './world.ts';
 
@@ -26,13 +26,13 @@ export function takeNote(world: World, kind: string, source: string, time: numbe
 function report(world: World, kind: string, source: string, time: number, detail: NoteDetail, rule: NoteRule): void {
   const { detector, summary, explanation, key, address, requester } = rule;
   const requesterId = requester === undefined ? undefined : detail[requester];
-  const known = typeof requesterId === 'number' ? requesterId : undefined;
+  const known = typeof requesterId === 'number' ? requesterId & 0xffff : undefined;
   const text = `${known === undefined ? world.describeSource(source) : world.describe(known)}${summary(detail)}`;
   const iova = address === undefined ? undefined : detail[address];
   const occurrence = {
     detector,
     device: known === undefined ? source : world.deviceOf(known),
-    key: `${kind} ${key === undefined ? '' : String(detail[key])}`,
+    key: `${kind} ${key === undefined ? '' : wordText(detail[key])}`,
     access: { time, kind, source, text },
   };
   world.log.report(

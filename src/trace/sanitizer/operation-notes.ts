@@ -6,7 +6,7 @@ import { liveEvidence, pastEvidence } from './history-evidence.ts';
 import { reportLeak } from './leaks.ts';
 import { MAX_EXAMPLES } from './limits.ts';
 import type { LiveInterval } from './live-mappings.ts';
-import type { NoteDetail } from './note-words.ts';
+import { type NoteDetail, wordText } from './note-words.ts';
 import { addressOf, PAGE_BYTES } from './pages.ts';
 import { countText, domainText, durationText, rangeText } from './text.ts';
 import type { World } from './world.ts';
@@ -47,6 +47,9 @@ const REFUSALS: Readonly<Record<string, Readonly<Record<string, Refusal>>>> = {
 
 const UNMAPS: ReadonlySet<string> = new Set(['unmapLogicalRange', 'unmapIdentityRange', 'unmapIdentityRangeEx']);
 
+/** Of the whole address space. */
+const BYTES_MAX = 2n ** 64n;
+
 /** Pages that an operation named. */
 interface Target {
   readonly domain: number;
@@ -55,8 +58,8 @@ interface Target {
 }
 
 export function operationRefused(world: World, source: string, time: number, detail: NoteDetail): void {
-  const operation = String(detail.operation);
-  const status = String(detail.statusName ?? detail.status);
+  const operation = wordText(detail.operation);
+  const status = wordText(detail.statusName ?? detail.status);
   const target = targetOf(detail);
   if (UNMAPS.has(operation)) {
     if (status === 'STATUS_NOT_FOUND' && target !== undefined) unmapRefused(world, source, time, operation, target);
@@ -71,7 +74,7 @@ export function operationRefused(world: World, source: string, time: number, det
   const occurrence = {
     detector,
     device: source,
-    key: `${operation} ${target?.domain ?? String(detail.domain)} ${target?.start ?? String(detail.device)}`,
+    key: `${operation} ${target?.domain ?? wordText(detail.domain)} ${target?.start ?? wordText(detail.device)}`,
     access: { time, kind: 'dma-iommu.refused', source, text },
   };
   world.log.report(occurrence, () => {
@@ -167,9 +170,10 @@ export function unmapMismatched(world: World, source: string, time: number, deta
 
 /** A domain is deleted while something is mapped in it. */
 export function mappingsLeft(world: World, source: string, time: number, detail: NoteDetail): void {
-  const { domain } = detail;
-  if (typeof domain !== 'number') return;
-  const text = `${domainText(domain)} was deleted with ${countText(Number(detail.mappings), 'mapping')}`;
+  const { domain, mappings } = detail;
+  if (typeof domain !== 'number' || !Number.isSafeInteger(domain)) return;
+  const left = typeof mappings === 'number' ? countText(mappings, 'mapping') : 'mappings';
+  const text = `${domainText(domain)} was deleted with ${left}`;
   reportLeak(world, {
     device: source,
     domain,
@@ -181,8 +185,9 @@ export function mappingsLeft(world: World, source: string, time: number, detail:
 }
 
 function targetOf({ domain, iova, bytes }: NoteDetail): Target | undefined {
-  if (typeof domain !== 'number' || typeof iova !== 'bigint') return undefined;
+  if (typeof domain !== 'number' || !Number.isSafeInteger(domain) || typeof iova !== 'bigint') return undefined;
   if (typeof bytes !== 'bigint' && typeof bytes !== 'number') return undefined;
+  if (!(bytes >= 0 && bytes <= BYTES_MAX)) return undefined;
   const page = BigInt(PAGE_BYTES);
   const start = Number(BigInt.asUintN(64, iova) / page);
   const pages = Math.ceil(Number(bytes) / PAGE_BYTES);

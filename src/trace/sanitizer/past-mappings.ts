@@ -1,4 +1,5 @@
 /** Mappings that are gone, of all domains: a ring of the latest, in columns, so that thousands cost the collector nothing. */
+import { LatestByPage } from './latest-by-page.ts';
 import { MAX_PAST_MAPPINGS } from './limits.ts';
 
 /** `MappingSource`, or this: another mapping took the place. */
@@ -32,8 +33,9 @@ export class PastMappings {
   readonly #frames: Int32Array;
   /** permissions | how << 8 | removedHow << 16. */
   readonly #details: Int32Array;
-  #next = 0;
-  #count = 0;
+  readonly #latest: LatestByPage;
+  /** All that ever came: the number of the next one, whose place is the remainder by the capacity. */
+  #added = 0;
 
   constructor(private readonly capacity: number = MAX_PAST_MAPPINGS) {
     this.#starts = new Float64Array(capacity);
@@ -43,10 +45,11 @@ export class PastMappings {
     this.#domains = new Int32Array(capacity);
     this.#frames = new Int32Array(capacity);
     this.#details = new Int32Array(capacity);
+    this.#latest = new LatestByPage(capacity);
   }
 
   get size(): number {
-    return this.#count;
+    return Math.min(this.#added, this.capacity);
   }
 
   add(
@@ -55,9 +58,9 @@ export class PastMappings {
     removed: number,
     removedHow: number,
   ): void {
-    const at = this.#next;
-    if (this.#count === this.capacity) this.droppedBefore = this.#removed[at]!;
-    else this.#count++;
+    const at = this.#added % this.capacity;
+    if (this.#added >= this.capacity) this.droppedBefore = this.#removed[at]!;
+    this.#latest.add(this.#added, domain, mapping.start, mapping.pages);
     this.#starts[at] = mapping.start;
     this.#ends[at] = mapping.start + mapping.pages;
     this.#since[at] = mapping.since;
@@ -65,25 +68,22 @@ export class PastMappings {
     this.#domains[at] = domain;
     this.#frames[at] = mapping.frame;
     this.#details[at] = mapping.permissions | (mapping.how << 8) | (removedHow << 16);
-    this.#next = at + 1 === this.capacity ? 0 : at + 1;
+    this.#added++;
   }
 
-  /** The one that went last of those that held the page; of any domain but this one where `others`. */
-  find(domain: number, page: number, others = false): PastMapping | undefined {
-    let at = this.#search(domain, page, others, this.#next - 1, 0);
-    if (at < 0) at = this.#search(domain, page, others, this.#count - 1, this.#next);
-    return at < 0 ? undefined : this.#read(at);
+  /** The one that went last of those that held the page. */
+  find(domain: number, page: number): PastMapping | undefined {
+    const number = this.#latest.find(domain, page, this.#added - 1);
+    return number < 0 ? undefined : this.#read(number % this.capacity);
   }
 
-  /** From the latest backwards: every fault comes through here. */
-  #search(domain: number, page: number, others: boolean, from: number, to: number): number {
-    const starts = this.#starts;
-    const ends = this.#ends;
-    const domains = this.#domains;
-    for (let at = from; at >= to; at--) {
-      if (starts[at]! <= page && page < ends[at]! && (domains[at] === domain) !== others) return at;
+  /** The same of all domains but this one. Looks at all of them: not for every fault. */
+  findElsewhere(domain: number, page: number): PastMapping | undefined {
+    for (let back = 1; back <= this.size; back++) {
+      const at = (this.#added - back) % this.capacity;
+      if (this.#starts[at]! <= page && page < this.#ends[at]! && this.#domains[at] !== domain) return this.#read(at);
     }
-    return -1;
+    return undefined;
   }
 
   #read(at: number): PastMapping {

@@ -1,5 +1,6 @@
 /** Faults of any cause, and which mistake is behind each. */
 import { FaultCause } from '../event-kinds.ts';
+import type { PastAttachment } from './attachment-log.ts';
 import type { DetectorName } from './detectors.ts';
 import { type RefusedRequest, refusedEvidence } from './fault.ts';
 import type { Evidence } from './finding.ts';
@@ -28,7 +29,7 @@ export function classifyFault(world: World, request: RefusedRequest): void {
     detector,
     device: world.deviceOf(fault.requesterId),
     key: `${fault.page} ${fault.pasid}`,
-    access: refusedEvidence(world, request),
+    access: { time: fault.time, tell: () => refusedEvidence(world, request) },
   };
   world.log.report(occurrence, () => ({
     ...explain(),
@@ -165,24 +166,37 @@ function attachmentHistory(world: World, { fault }: RefusedRequest): Evidence[] 
   return last === undefined ? [] : [attachEvidence(world, last, time), detachEvidence(world, last, time)];
 }
 
+/** One that no device has, and that had no context entry yet when the requester lost its own. */
+function isNewStranger(world: World, requesterId: number, last: PastAttachment | undefined): boolean {
+  if (world.endpoints.has(requesterId)) return false;
+  return last === undefined || (last.others !== undefined && !last.others.includes(requesterId));
+}
+
 function notAttached(world: World, request: RefusedRequest): ReturnType<Rule> {
   const { fault } = request;
   const last = world.attachments.lastOf(fault.requesterId, fault.pasid);
-  const strangers = fault.others.filter(other => !world.endpoints.has(other.requesterId));
-  if (last === undefined && strangers.length > 0) {
+  const strangers = fault.others.filter(other => isNewStranger(world, other.requesterId, last));
+  if (strangers.length > 0) {
+    const before =
+      last === undefined
+        ? 'and never had one'
+        : `since it was detached ${durationText(fault.time - last.until)} before; the other came after that`;
     return {
       detector: 'wrong-requester-id',
       explain: () => {
         const list = strangers.map(one => requesterText(one.requesterId)).join(', ');
         return {
           summary: `${tried(world, request)} without a context entry; ${list} ${strangers.length === 1 ? 'has' : 'have'} one, but no device`,
-          explanation: `${requesterText(fault.requesterId)} has no present root or context entry, and never had one. There is one for ${list}, which is the requester id of no device of this machine: it was probably made for the wrong one.`,
-          evidence: strangers.map(one => ({
-            time: fault.time,
-            kind: 'context.present',
-            source: fault.source,
-            text: `${requesterText(one.requesterId)} has a present context entry, ${domainText(one.domain)}`,
-          })),
+          explanation: `${requesterText(fault.requesterId)} has no present root or context entry, ${before}. There is one for ${list}, which is the requester id of no device of this machine: it was probably made for the wrong one.`,
+          evidence: [
+            ...attachmentHistory(world, request),
+            ...strangers.map(one => ({
+              time: fault.time,
+              kind: 'context.present',
+              source: fault.source,
+              text: `${requesterText(one.requesterId)} has a present context entry, ${domainText(one.domain)}`,
+            })),
+          ],
         };
       },
     };

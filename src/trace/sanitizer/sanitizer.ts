@@ -4,15 +4,14 @@
  */
 import { EventClass, Kind, MappingSource, ResetWhat } from '../event-kinds.ts';
 import type { EventListener } from '../events.ts';
-import type { Attachment as KnownAttachment } from './attachment-log.ts';
+import { attached, detached, leftMapped } from './attach-events.ts';
 import { descriptorChanged, guestSpins } from './driver-races.ts';
 import { classifyFailure, TransferStatus } from './failed-dma.ts';
 import { type Fault, type OtherContext, readFault, transferOf } from './fault.ts';
 import type { Finding } from './finding.ts';
 import { FindingLog } from './finding-log.ts';
-import { attachEvidence, detachEvidence, liveEvidence, type Transfer } from './history-evidence.ts';
+import { liveEvidence, type Transfer } from './history-evidence.ts';
 import type { Invalidation } from './invalidation-log.ts';
-import { reportLeak } from './leaks.ts';
 import { DEFAULT_GRACE_NANOSECONDS, MAX_CONTEXTS } from './limits.ts';
 import type { MappedPages } from './mapping-history.ts';
 import { takeNote } from './notes.ts';
@@ -20,6 +19,7 @@ import { addressOf, PAGE_BYTES, pageOf } from './pages.ts';
 import type { SanitizePolicy } from './policy.ts';
 import { classifyFault } from './refused.ts';
 import { StaleWatch } from './stale-watch.ts';
+import { tableLoops } from './table-loops.ts';
 import { domainText, rangeText } from './text.ts';
 import { World } from './world.ts';
 
@@ -27,8 +27,10 @@ export interface SanitizerOptions {
   readonly policy: SanitizePolicy;
   /** Names by requester id. */
   readonly endpoints: ReadonlyMap<number, string>;
-  /** Called at each occurrence; `isNew` at the first. */
+  /** Called at the first occurrence of each. */
   readonly onFinding?: (finding: Finding, isNew: boolean) => void;
+  /** Then `onFinding` is called at every occurrence, with `isNew` only at the first. Default false. */
+  readonly everyOccurrence?: boolean;
   /** Called at once, within the event, so that what is under way can be refused. */
   readonly onStop?: (finding: Finding) => void;
   /** How long a stale answer waits for the invalidation that may be under way. */
@@ -84,8 +86,8 @@ export class Sanitizer implements EventListener {
   private injected = false;
   private finished = false;
 
-  constructor({ policy, endpoints, onFinding, onStop, graceNanoseconds }: SanitizerOptions) {
-    this.log = new FindingLog({ policy, onFinding, onStop });
+  constructor({ policy, endpoints, onFinding, everyOccurrence, onStop, graceNanoseconds }: SanitizerOptions) {
+    this.log = new FindingLog({ policy, onFinding, everyOccurrence, onStop });
     this.world = new World(this.log, endpoints);
     this.stale = new StaleWatch(this.world, graceNanoseconds ?? DEFAULT_GRACE_NANOSECONDS);
   }
@@ -128,8 +130,9 @@ export class Sanitizer implements EventListener {
       return;
     }
     this.decideFault();
+    const others = this.others;
     if (kind !== Kind.fault && kind !== Kind['context.present']) {
-      this.others = [];
+      if (others.length > 0) this.others = [];
       this.explained = undefined;
     }
     switch (kind) {
@@ -143,10 +146,10 @@ export class Sanitizer implements EventListener {
         this.world.mappings.changed(readMapping(payload), time);
         return;
       case Kind.attach:
-        this.attach(source, time, payload);
+        attached(this.world, source, time, payload);
         return;
       case Kind.detach:
-        this.detach(source, time, payload);
+        detached(this.world, source, time, payload, strangersTo(payload[0]! & 0xffff, others));
         return;
       case Kind.invalidation:
         this.invalidation(source, time, payload);
@@ -173,6 +176,9 @@ export class Sanitizer implements EventListener {
       case Kind['register.spin']:
         guestSpins(this.world, source, time, payload);
         return;
+      case Kind['table.loop']:
+        tableLoops(this.world, source, time, payload);
+        return;
       case Kind['descriptor.changed']:
         descriptorChanged(this.world, source, time, payload);
         return;
@@ -197,7 +203,7 @@ export class Sanitizer implements EventListener {
     this.finished = true;
     this.decideFault();
     this.stale.finish(now);
-    this.leaks(now, 'end', 'at the end', 'end');
+    leftMapped(this.world, now, 'end', 'at the end', 'end');
   }
 
   private mappingAdded(source: string, time: number, mapped: MappedPages): void {
@@ -222,52 +228,6 @@ export class Sanitizer implements EventListener {
       }));
     }
     mappings.added(mapped, time);
-  }
-
-  private attach(source: string, time: number, payload: Int32Array): void {
-    const { world } = this;
-    world.iommu = source;
-    const requesterId = payload[0]! & 0xffff;
-    const attachment = { requesterId, domain: payload[1]!, kind: payload[2]! & 0xf, pasid: payload[3]!, since: time };
-    const before = world.attachments.attach(attachment);
-    if (before !== undefined && before.domain !== attachment.domain) this.letGo(before, time);
-  }
-
-  private detach(source: string, time: number, payload: Int32Array): void {
-    const { world } = this;
-    world.iommu = source;
-    const requesterId = payload[0]! & 0xffff;
-    const ended = world.attachments.detach(requesterId, payload[3]!, time);
-    const domain = payload[1]!;
-    if (world.attachments.users(domain) > 0) return;
-    if (ended !== undefined && this.byWalks(domain)) {
-      reportLeak(world, {
-        device: world.deviceOf(requesterId),
-        domain,
-        time,
-        kind: 'detach',
-        when: `when ${world.describe(requesterId)}, the last device of the domain, was detached`,
-        severity: 'note',
-        evidence: detachEvidence(world, { ...ended, until: time, reset: false }, time),
-      });
-    }
-    this.letGo({ requesterId, domain }, time);
-  }
-
-  /**
-   * Nobody uses the domain any more. What is known of tables that software writes by itself does not hold from here on; what
-   * operations mapped stays mapped.
-   */
-  private letGo({ domain }: Pick<KnownAttachment, 'requesterId' | 'domain'>, time: number): void {
-    const { attachments, mappings } = this.world;
-    if (attachments.users(domain) > 0 || !this.byWalks(domain)) return;
-    mappings.dropDomain(domain, time, MappingSource.detach);
-  }
-
-  /** Whether the domain's mappings are known by walks, rather than by the operations that made them. */
-  private byWalks(domain: number): boolean {
-    for (const { how } of this.world.mappings.of(domain)) return how !== MappingSource.operation;
-    return false;
   }
 
   private invalidation(source: string, time: number, payload: Int32Array): void {
@@ -359,29 +319,16 @@ export class Sanitizer implements EventListener {
     world.iommu = source;
     // Its caches are empty now: no invalidation can be expected any more.
     this.stale.finish(time);
-    this.leaks(time, 'reset', 'when the IOMMU was reset', 'reset');
+    leftMapped(world, time, 'reset', 'when the IOMMU was reset', 'reset');
     for (const domain of [...world.mappings.domains()]) world.mappings.dropDomain(domain, time, MappingSource.reset);
     world.attachments.reset(time);
   }
+}
 
-  /** What is still mapped at a reset or at the end may be in order: a kernel that stops does not always clean up. */
-  private leaks(time: number, kind: string, when: string, event: string): void {
-    const { world } = this;
-    for (const domain of [...world.mappings.domains()]) {
-      const users = world.attachments.usersOf(domain, 2);
-      const user = users.length === 1 ? users[0] : undefined;
-      const text = user === undefined ? `${domainText(domain)} ${when}` : attachEvidence(world, user, time).text;
-      reportLeak(world, {
-        device: user === undefined ? world.iommu : world.deviceOf(user.requesterId),
-        domain,
-        time,
-        kind,
-        when,
-        severity: 'note',
-        evidence: { time, kind: event, source: world.iommu, text },
-      });
-    }
-  }
+/** Undefined where so many were told that there may be more. */
+function strangersTo(requesterId: number, others: readonly OtherContext[]): number[] | undefined {
+  const told = others.filter(other => other.beside === requesterId);
+  return told.length >= MAX_CONTEXTS ? undefined : told.map(other => other.requesterId);
 }
 
 function readMapping(payload: Int32Array): MappedPages {

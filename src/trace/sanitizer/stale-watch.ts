@@ -4,6 +4,7 @@ import type { DetectorName } from './detectors.ts';
 import type { Evidence } from './finding.ts';
 import type { Explanation } from './finding-log.ts';
 import {
+  concernsRequester,
   didText,
   invalidationEvidence,
   invalidationText,
@@ -264,10 +265,11 @@ function accessEvidence(world: World, answer: StaleAnswer): Evidence {
   return { time, kind: 'stale', source, text };
 }
 
-function history(world: World, { domain, transfer, time }: StaleAnswer): Evidence[] {
+function history(world: World, { requesterId, domain, transfer, time }: StaleAnswer): Evidence[] {
   const live = world.mappings.at(domain, transfer.page);
   const past = world.mappings.past.find(domain, transfer.page);
-  const evidence: Evidence[] = past === undefined ? [] : pastEvidence(world, past, transfer.page, time);
+  const isOurs = past !== undefined && concernsRequester(world, requesterId, past);
+  const evidence: Evidence[] = isOurs ? pastEvidence(world, past, transfer.page, time) : [];
   if (live !== undefined) {
     evidence.push(liveEvidence(world, domain, live, time));
     const flushed = world.invalidations.lastCovering(domain, transfer.page, time);

@@ -417,6 +417,230 @@ describe('attachments', () => {
   });
 });
 
+describe('attachments that are found in the context tables', () => {
+  const flushContexts: [bigint, bigint] = [0x11n, 0n];
+  const OTHER = RID + 8;
+
+  it('keep the domain where one leaves and another did no DMA yet', () => {
+    const { bench: b, events } = bench();
+    b.setContext(OTHER);
+    b.map(IOVA, 40);
+    b.translate(IOVA);
+    b.setContext(RID, { present: false });
+    events.take();
+    b.submit(flushContexts);
+    expect(events.take('context.present')).toMatchObject([
+      { kind: 'invalidation' },
+      { kind: 'attach', fields: { requesterId: OTHER, domain: DOMAIN, kind: 'translated' } },
+      { kind: 'detach', fields: { requesterId: RID, domain: DOMAIN } },
+    ]);
+    b.unmap(IOVA);
+    b.submit([(BigInt(DOMAIN) << 16n) | 0x32n, IOVA]);
+    expect(events.of('mapping.removed')).toMatchObject([{ how: 'invalidation' }]);
+    b.setContext(OTHER, { present: false });
+    events.take();
+    b.submit(flushContexts);
+    expect(events.of('detach')).toMatchObject([{ requesterId: OTHER }]);
+  });
+
+  it.each<[string, ContextFields]>([
+    ['of another domain', { domain: DOMAIN + 1 }],
+    ['with other tables', { table: Frame.data }],
+    ['that pass through', { type: 2 }],
+    ['that cannot be used', { type: 3 }],
+    ['with reserved bits', { extraLow: 1n << 4n }],
+    ['that are not present', { present: false }],
+  ])('are not those %s', (_name, fields) => {
+    const { bench: b, events } = bench();
+    b.setContext(OTHER, fields);
+    b.map(IOVA, 40);
+    b.translate(IOVA);
+    b.setContext(RID, { present: false });
+    events.take();
+    b.submit(flushContexts);
+    expect(events.of('attach')).toEqual([]);
+    expect(events.of('detach').length).toBe(1);
+  });
+
+  it('are looked for only where somebody hears of attachments', () => {
+    const { bench: b, events } = bench();
+    b.setContext(OTHER);
+    b.translate(IOVA);
+    events.mask = ~EventClass.attach;
+    b.setContext(RID, { present: false });
+    b.submit(flushContexts);
+    b.translate(IOVA);
+    events.mask = -1;
+    b.setContext(OTHER, { present: false });
+    events.take();
+    b.submit(flushContexts);
+    expect(events.of('detach')).toEqual([]);
+  });
+});
+
+describe('a context entry that cannot be used any more', () => {
+  const flushContexts: [bigint, bigint] = [0x11n, 0n];
+  const attach = { requesterId: RID, domain: DOMAIN, pasid: -1 };
+
+  it.each<[string, ContextFields]>([
+    ['reserved bits', { extraLow: 1n << 4n }],
+    ['a type that there is not', { type: 3 }],
+    ['a width that there is not', { width: 5 }],
+  ])('is told as a faulty attachment, once, and as a good one when it is mended: %s', (_name, fields) => {
+    const { bench: b, events } = bench();
+    b.map(IOVA, 40);
+    b.translate(IOVA);
+    b.setContext(RID, fields);
+    events.take();
+    b.submit(flushContexts);
+    b.translate(IOVA);
+    b.submit(flushContexts);
+    expect(events.of('attach')).toEqual([{ ...attach, kind: 'faulty' }]);
+    expect(events.of('detach')).toEqual([]);
+    b.setContext(RID);
+    events.take();
+    b.submit(flushContexts);
+    b.submit(flushContexts);
+    expect(events.of('attach')).toEqual([{ ...attach, kind: 'translated' }]);
+    expect(events.of('mapping.removed')).toEqual([]);
+  });
+
+  it('keeps the mappings, until it is gone', () => {
+    const { bench: b, events } = bench();
+    b.map(IOVA, 40);
+    b.map(IOVA + 0x1000n, 41);
+    b.translate(IOVA);
+    b.translate(IOVA + 0x1000n);
+    b.setContext(RID, { type: 3 });
+    b.submit(flushContexts);
+    b.unmap(IOVA);
+    b.submit([(BigInt(DOMAIN) << 16n) | 0x22n, 0n]);
+    expect(events.of('mapping.removed')).toMatchObject([{ iova: IOVA, pages: 1, how: 'invalidation' }]);
+    b.setContext(RID, { present: false });
+    events.take();
+    b.submit(flushContexts);
+    expect(events.of('detach').length).toBe(1);
+  });
+
+  it('is told as a detach where requests passed through', () => {
+    const { bench: b, events } = bench({}, { type: 2 });
+    b.translate(IOVA);
+    b.setContext(RID, { type: 3 });
+    events.take();
+    b.submit(flushContexts);
+    expect(events.of('detach').length).toBe(1);
+    expect(events.of('attach')).toEqual([]);
+  });
+
+  it('is not told where it never was good', () => {
+    const { bench: b, events } = bench({}, { type: 3 });
+    b.translate(IOVA);
+    b.submit(flushContexts);
+    expect(events.take().map(({ kind }) => kind)).toEqual(['fault', 'invalidation']);
+  });
+});
+
+describe('a domain that gets other tables', () => {
+  it('loses the mappings that these do not have', () => {
+    const { bench: b, events } = bench();
+    b.map(IOVA, 40);
+    b.map(IOVA + 0x1000n, 41);
+    b.translate(IOVA);
+    b.translate(IOVA + 0x1000n);
+    const table = b.newTable();
+    b.setEntry(IOVA, 1, (40n << 12n) | 3n, 4, table);
+    b.setContext(RID, { table });
+    events.take();
+    b.submit([0x11n, 0n]);
+    expect(events.take()).toMatchObject([
+      { kind: 'invalidation' },
+      { kind: 'attach', fields: { domain: DOMAIN } },
+      { kind: 'mapping.removed', fields: { iova: IOVA + 0x1000n, pages: 1, how: 'invalidation' } },
+    ]);
+  });
+
+  it('keeps them as long as another one uses the old tables', () => {
+    const { bench: b, events } = bench();
+    b.setContext(RID + 8);
+    b.map(IOVA, 40);
+    b.translate(IOVA);
+    b.translate(IOVA, READ, RID + 8);
+    b.setContext(RID, { table: b.newTable() });
+    events.take();
+    b.submit([0x11n, 0n]);
+    expect(events.of('mapping.removed')).toEqual([]);
+  });
+});
+
+describe('other requesters with a context entry', () => {
+  it('are told before a detach', () => {
+    const { bench: b, events } = bench();
+    b.translate(IOVA);
+    b.setContext(RID + 1, { domain: 9 });
+    b.setContext(RID, { present: false });
+    events.take();
+    b.submit([0x11n, 0n]);
+    expect(events.take()).toMatchObject([
+      { kind: 'invalidation' },
+      { kind: 'context.present', fields: { requesterId: RID + 1, for: RID, domain: 9 } },
+      { kind: 'detach', fields: { requesterId: RID } },
+    ]);
+  });
+});
+
+describe('a page table that contains itself', () => {
+  const INDEX = 5n;
+  const LOOP = (INDEX << 39n) | (INDEX << 30n) | (INDEX << 21n) | (INDEX << 12n);
+  const loops = (b: Bench) => b.setEntry(LOOP, 4, (BigInt(b.tableRoot) << 12n) | 3n);
+
+  it('is told, though the walk ends well', () => {
+    const { bench: b, events } = bench();
+    loops(b);
+    expect(b.frameAt(LOOP + 8n)).toBe(b.tableRoot);
+    const table = BigInt(b.tableRoot) << 12n;
+    expect(events.of('table.loop')).toEqual([
+      { requesterId: RID, level: 3, ancestorLevel: 4, iova: LOOP + 8n, domain: DOMAIN, table },
+    ]);
+    // From the IOTLB there is no walk to look at.
+    b.translate(LOOP + 16n);
+    expect(events.of('table.loop').length).toBe(1);
+  });
+
+  it('is told where the walk ends in a fault, before it', () => {
+    const { bench: b, events } = bench();
+    loops(b);
+    b.translate((INDEX << 39n) | 0x1000n);
+    expect(events.take().map(({ kind }) => kind)).toEqual(['attach', 'table.loop', 'fault']);
+  });
+
+  it('is told of a table deep below, though the walk begins in the middle', () => {
+    const { bench: b, events } = bench();
+    b.map(IOVA, 40);
+    b.translate(IOVA);
+    // A new table of level 1 below the one of level 2: the root once more.
+    b.setEntry(IOVA + 0x20_0000n, 2, (BigInt(b.tableRoot) << 12n) | 3n);
+    b.map(LOOP, 41);
+    b.translate(IOVA + 0x20_0000n + (INDEX << 12n));
+    expect(events.of('table.loop')).toMatchObject([{ level: 1, ancestorLevel: 4 }]);
+  });
+
+  it('is not seen in ordinary tables, one of which is a page as well', () => {
+    const { bench: b, events } = bench();
+    for (let i = 0n; i < 8n; i++) b.map(IOVA + (i << 12n) + (i << 30n), 40);
+    b.map(IOVA, b.tableRoot);
+    for (let i = 0n; i < 8n; i++) b.translate(IOVA + (i << 12n) + (i << 30n));
+    expect(events.of('table.loop')).toEqual([]);
+    expect(events.of('fault')).toEqual([]);
+  });
+
+  it('is not looked for without checks', () => {
+    const { bench: b, events } = bench({}, {}, false);
+    loops(b);
+    b.translate(LOOP);
+    expect(events.of('table.loop')).toEqual([]);
+  });
+});
+
 describe('a descriptor that changes while it is read', () => {
   const domain = BigInt(DOMAIN) << 16n;
 

@@ -124,8 +124,23 @@ describe('wrong-requester-id', () => {
     expect(refusedBy(scenario, FaultCause.notAttached, { domain: -1 }).names).toEqual(['dma-while-detached']);
   });
 
-  it('is not told of a device that was attached before', () => {
-    const scenario = present(new Scenario().attach().detach(), STRANGER);
+  it('is not told of an entry that was there when the device was detached', () => {
+    const scenario = present(present(new Scenario().attach(), STRANGER).detach(), STRANGER);
+    expect(refusedBy(scenario, FaultCause.notAttached, { domain: -1 }).names).toEqual(['dma-while-detached']);
+  });
+
+  it('is told of an entry that came after the device was detached', () => {
+    const later = present(present(new Scenario().attach().after(MS), EDU1).detach().after(MS), STRANGER);
+    const found = refusedBy(later, FaultCause.notAttached, { domain: -1 }).only;
+    expect(found.detector).toBe('wrong-requester-id');
+    expect(found.explanation).toContain('since it was detached 1 ms before');
+    expect(found.evidence.map(one => one.kind)).toEqual(['attach', 'detach', 'context.present', 'fault']);
+  });
+
+  it('is not told where there were so many entries that not all were told', () => {
+    const scenario = new Scenario().attach();
+    for (let id = 0x400; id < 0x408; id++) present(scenario, id);
+    present(scenario.detach(), STRANGER);
     expect(refusedBy(scenario, FaultCause.notAttached, { domain: -1 }).names).toEqual(['dma-while-detached']);
   });
 
@@ -210,5 +225,23 @@ describe('transfers that fail without a fault', () => {
 
   it('a fault that nothing explains is none', () => {
     expect(new Scenario().failed(0x5000, 64).names).toEqual([]);
+  });
+});
+
+describe('a page table that contains itself', () => {
+  const loop = { requesterId: EDU0, level: 3, ancestorLevel: 4, iova: 0x5028n, domain: DOMAIN, table: 0x1f_f000n };
+
+  it('is a malformed table, told once for each table and device', () => {
+    const scenario = new Scenario().event('table.loop', loop).event('table.loop', { ...loop, iova: 0x9000n });
+    expect(scenario.only).toMatchObject({
+      detector: 'malformed-table',
+      device: 'edu0',
+      iova: 0x5028n,
+      domain: DOMAIN,
+      count: 2,
+    });
+    expect(scenario.only.summary).toContain('the level-4 table at 0x1ff000 came again as the level-3 table');
+    scenario.event('table.loop', { ...loop, table: 0x2f_f000n }).event('table.loop', { ...loop, requesterId: EDU1 });
+    expect(scenario.names).toHaveLength(3);
   });
 });

@@ -72,7 +72,7 @@ export class Scenario {
         [EDU1, 'edu1'],
       ]),
       ...(onStop ? { onStop } : {}),
-      ...(onFinding ? { onFinding } : {}),
+      ...(onFinding ? { onFinding, everyOccurrence: true } : {}),
     });
   }
 

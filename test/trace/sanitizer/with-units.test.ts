@@ -203,6 +203,152 @@ describe('a VT-d unit', () => {
   });
 });
 
+/** Two devices whose domains have the same number, one after the other, as kernels give numbers again. */
+describe('a domain id that is used again on a VT-d unit', () => {
+  const OTHER = RID + 8;
+  const flushContexts: [bigint, bigint] = [0x11n, 0n];
+
+  /** The first device leaves a mapping behind; the second has the same domain id, and tables of its own. */
+  function reused(): { vtd: Vtd; write: (iova: bigint) => boolean; table: number } {
+    const vtd = new Vtd();
+    const { bench } = vtd;
+    bench.map(IOVA, 300);
+    bench.map(IOVA + 0x3000n, 301);
+    vtd.write(IOVA);
+    vtd.write(IOVA + 0x3000n);
+    bench.unmap(IOVA + 0x3000n);
+    vtd.flush(IOVA + 0x3000n).after(MS);
+    bench.setContext(RID, { present: false });
+    bench.submit(flushContexts, [0x12n, 0n]);
+    vtd.after(MS);
+    expect(vtd.sanitizer.mappings()).toEqual([]);
+    expect(vtd.only).toMatchObject({ detector: 'mapping-leak', severity: 'note' });
+    const table = bench.newTable();
+    bench.setContext(OTHER, { table });
+    const write = (iova: bigint) => {
+      vtd.after(1000);
+      return bench.translate(iova, 2, OTHER);
+    };
+    return { vtd, write, table };
+  }
+
+  const mistakes = (vtd: Vtd) => {
+    vtd.after(MS);
+    return vtd.sanitizer.findings.slice(1);
+  };
+
+  it('has nothing mapped of what was left behind', () => {
+    const { vtd, write, table } = reused();
+    vtd.bench.setEntry(IOVA, 1, (302n << 12n) | 3n, 4, table);
+    expect(write(IOVA)).toBe(true);
+    expect(vtd.sanitizer.mappings()).toMatchObject([{ domain: DOMAIN, iova: IOVA, pages: 1, frame: 302 }]);
+    expect(mistakes(vtd)).toEqual([]);
+  });
+
+  it.each([
+    ['a page that was left behind', IOVA],
+    ['a page beside it', IOVA + 0x1000n],
+    ['a page that had been unmapped', IOVA + 0x3000n],
+  ])('takes %s for one that was never mapped', (_name, iova) => {
+    const { vtd, write } = reused();
+    expect(write(iova)).toBe(false);
+    expect(mistakes(vtd)).toMatchObject([{ detector: 'never-mapped', device: '01:01.0', iova }]);
+  });
+
+  it('says that the page was mapped in the earlier one', () => {
+    const { vtd, write } = reused();
+    write(IOVA);
+    expect(mistakes(vtd)[0]!.explanation).toMatch(
+      /It was mapped in an earlier domain with this number, until .* before/,
+    );
+  });
+
+  it('is the old one for the device that was there before', () => {
+    const { vtd } = reused();
+    vtd.bench.setContext(RID, { table: vtd.bench.newTable() });
+    vtd.after(MS).write(IOVA);
+    expect(mistakes(vtd)).toMatchObject([{ detector: 'use-after-unmap', device: 'edu0' }]);
+  });
+
+  it('knows a re-attach with the same tables', () => {
+    const vtd = new Vtd();
+    const { bench } = vtd;
+    bench.map(IOVA, 300);
+    vtd.write(IOVA);
+    for (let round = 0; round < 2; round++) {
+      bench.setContext(RID, { present: false });
+      bench.submit(flushContexts, [0x12n, 0n]);
+      expect(vtd.sanitizer.mappings()).toEqual([]);
+      bench.setContext(RID);
+      expect(vtd.after(MS).write(IOVA)).toBe(0);
+      expect(vtd.sanitizer.mappings()).toMatchObject([{ iova: IOVA, frame: 300 }]);
+    }
+    bench.unmap(IOVA);
+    vtd.flush(IOVA).after(MS).write(IOVA);
+    expect(vtd.sanitizer.findings.map(one => one.detector)).toContain('use-after-unmap');
+    expect(vtd.sanitizer.findings.filter(one => one.severity !== 'note')).toHaveLength(1);
+  });
+});
+
+describe('what a VT-d unit tells of attachments', () => {
+  it('gives no leak where another device of the domain did no DMA yet', () => {
+    const vtd = new Vtd();
+    vtd.bench.map(IOVA, 300);
+    vtd.write(IOVA);
+    vtd.bench.setContext(RID + 8);
+    vtd.bench.setContext(RID, { present: false });
+    vtd.bench.submit([0x11n, 0n]);
+    expect(vtd.names).toEqual([]);
+    expect(vtd.sanitizer.mappings()).toHaveLength(1);
+    vtd.bench.setContext(RID + 8, { present: false });
+    vtd.bench.submit([0x11n, 0n]);
+    expect(vtd.only).toMatchObject({ detector: 'mapping-leak', device: '01:01.0', severity: 'note' });
+    expect(vtd.only.explanation).toContain('It is a note only: a kernel that hands a device to somebody else');
+  });
+
+  it('gives no leak where an entry cannot be used for a while', () => {
+    const vtd = new Vtd();
+    vtd.bench.map(IOVA, 300);
+    vtd.write(IOVA);
+    vtd.bench.setContext(RID, { type: 3 });
+    vtd.bench.submit([0x11n, 0n]);
+    vtd.write(IOVA);
+    vtd.bench.setContext(RID);
+    vtd.bench.submit([0x11n, 0n]);
+    expect(vtd.write(IOVA)).toBe(0);
+    expect(vtd.names).toEqual(['malformed-table']);
+  });
+
+  it('shows an entry for the wrong requester, also after an earlier detach', () => {
+    const vtd = new Vtd();
+    vtd.write(IOVA);
+    vtd.bench.setContext(RID, { present: false });
+    vtd.bench.submit([0x11n, 0n]);
+    vtd.bench.setContext(RID + 1);
+    vtd.after(MS).write(0x7000_0000n);
+    expect(vtd.names).toEqual(['never-mapped', 'wrong-requester-id']);
+  });
+
+  it('shows a table that contains itself', () => {
+    const vtd = new Vtd();
+    const loop = (5n << 39n) | (5n << 30n) | (5n << 21n) | (5n << 12n);
+    vtd.bench.setEntry(loop, 4, (BigInt(vtd.bench.tableRoot) << 12n) | 3n);
+    expect(vtd.read(loop)).toBe(0);
+    expect(vtd.only).toMatchObject({ detector: 'malformed-table', device: 'edu0', iova: loop, domain: DOMAIN });
+  });
+
+  it('never speaks of what happens now as of something before', () => {
+    const vtd = new Vtd();
+    vtd.bench.map(IOVA, 300);
+    vtd.write(IOVA);
+    vtd.bench.setContext(RID, { present: false });
+    vtd.bench.submit([0x11n, 0n]);
+    const texts = vtd.only.evidence.map(one => one.text);
+    expect(texts.at(-1)).toBe('edu0 (01:00.0) detached from domain 7');
+    expect(texts.join()).not.toContain(' 0 ns');
+  });
+});
+
 class Windows extends Watched {
   readonly memory = new LocalMemory(4 << 20);
   readonly unit = new DmaIommu({
