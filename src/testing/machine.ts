@@ -40,7 +40,7 @@ const FOR_TRANSLATIONS = EventClass.translation | EventClass.dma;
 
 export interface WatchOptions {
   /** Which classes of records to keep, as for `viommu record --class`. Default: all but registers, connections and notes. */
-  readonly record?: string;
+  readonly record?: string | undefined;
 }
 
 export interface StartOptions extends WatchOptions {

@@ -2,7 +2,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { temporaryDirectory } from '../guest/support.ts';
 import { type RunningProgram, runProgram, startProgram } from '../support.ts';
 
-describe('viommu serve --listen with viommu domain', () => {
+/** The program is started a dozen times. */
+const TIMEOUT_MS = 30_000;
+
+describe('viommu serve --listen with viommu domain', { timeout: TIMEOUT_MS }, () => {
   const directory = temporaryDirectory();
   let server: RunningProgram;
 

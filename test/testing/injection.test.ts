@@ -127,6 +127,21 @@ describe.each(WAYS)('faults on purpose, %s', (_way, begin) => {
     expect(waits().slice(-2)).toEqual([false, true]);
   });
 
+  it('leaves mistakes that are the guest’s own to be told, whatever their notes hold', async () => {
+    const { machine, guest } = await connect(await begin());
+    const { memory } = guest;
+    const unit = guest.function('iommu');
+    // Reserved bits in the upper half of a descriptor of 128 bits.
+    const queue = unit.read64(0, 0x90);
+    const tail = unit.read64(0, 0x88);
+    memory.write64(queue + tail, 2n);
+    memory.write64(queue + tail + 8n, 1n << 63n);
+    unit.write64(0, 0x88, tail + 16n);
+    const { detail } = await machine.waitForEvent('vtd.queueError');
+    expect(detail).toMatchObject({ descriptor: `0x8${'0'.repeat(30)}2` });
+    await expect(machine).toHaveFinding('invalidation-queue-misuse', { device: 'iommu' });
+  });
+
   it('ends when it is removed, and is forgotten', async () => {
     const { machine, guest, edu, page } = await connect(await begin());
     const flip = await machine.inject({ kind: 'flip', device: 'edu0', bit: 0 });

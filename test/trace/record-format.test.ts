@@ -35,6 +35,17 @@ describe('formatRecord', () => {
     );
   });
 
+  it('writes the requester of an invalidation only where it is for one', () => {
+    const about = (scope: number) =>
+      slotsOf({ kind: 'invalidation', payload: [5, 0, 0, 0, 1 | (scope << 4) | (0x100 << 16)] });
+    expect(formatRecord(at(about(3)))).toMatch(/scope=device .*requesterId=01:00\.0$/);
+    for (const scope of [0, 1, 2]) {
+      expect(formatRecord(at(about(scope)))).not.toContain('requesterId');
+      expect(toJson(at(about(scope))).detail).not.toHaveProperty('requesterId');
+    }
+    expect(toJson(at(about(3))).detail).toMatchObject({ scope: 'device', requesterId: '01:00.0' });
+  });
+
   it('writes a finding by its id, detector and summary', () => {
     expect(formatRecord(at(textSlotsOf('finding', finding)))).toBe(
       '    0.000000000 [edu0] finding F3 use-after-unmap: edu0 wrote 64 bytes',

@@ -252,8 +252,9 @@ export class InvalidationQueue {
     return false;
   }
 
-  private raw(): bigint {
+  /** As text: 128 bits are more than an integer of a message or of a record has. */
+  private raw(): string {
     const { w0, w1, w2, w3 } = this.descriptor;
-    return (address64(w3, w2) << 64n) | address64(w1, w0);
+    return `0x${((address64(w3, w2) << 64n) | address64(w1, w0)).toString(16)}`;
   }
 }

@@ -7,20 +7,18 @@ import type { World } from './world.ts';
 
 type Handler = (world: World, source: string, time: number, detail: NoteDetail) => void;
 
-const HANDLERS: Readonly<Record<string, Handler>> = {
-  'dma-iommu.refused': operationRefused,
-  'dma-iommu.unmapMismatch': unmapMismatched,
-  'dma-iommu.mappingsLeft': mappingsLeft,
-};
+const HANDLERS: ReadonlyMap<string, Handler> = new Map([
+  ['dma-iommu.refused', operationRefused],
+  ['dma-iommu.unmapMismatch', unmapMismatched],
+  ['dma-iommu.mappingsLeft', mappingsLeft],
+]);
+const RULES: ReadonlyMap<string, NoteRule> = new Map(Object.entries(NOTE_RULES));
 
 export function takeNote(world: World, kind: string, source: string, time: number, detail: NoteDetail): void {
-  if (Object.hasOwn(HANDLERS, kind)) {
-    HANDLERS[kind]!(world, source, time, detail);
-    return;
-  }
-  if (!Object.hasOwn(NOTE_RULES, kind)) return;
-  const rule = NOTE_RULES[kind]!;
-  if (rule.applies?.(detail) !== false) report(world, kind, source, time, detail, rule);
+  // Most are no findings: each fault brings one of those.
+  const rule = RULES.get(kind);
+  if (rule === undefined) HANDLERS.get(kind)?.(world, source, time, detail);
+  else if (rule.applies?.(detail) !== false) report(world, kind, source, time, detail, rule);
 }
 
 function report(world: World, kind: string, source: string, time: number, detail: NoteDetail, rule: NoteRule): void {

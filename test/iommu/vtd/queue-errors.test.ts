@@ -112,7 +112,7 @@ describe('queue errors', () => {
       error: 3,
       why: 'descriptor type 6 is not valid here',
       head: 0x10,
-      descriptor: 6n,
+      descriptor: '0x6',
     });
     expect(bench.unit.statistics.queueErrors).toBe(1);
   });

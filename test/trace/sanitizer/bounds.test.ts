@@ -1,10 +1,13 @@
 import { describe, expect, it } from 'vitest';
+import { Kind } from '../../../src/trace/event-kinds.ts';
 import { AttachmentLog } from '../../../src/trace/sanitizer/attachment-log.ts';
 import type { Finding } from '../../../src/trace/sanitizer/finding.ts';
+import { FindingLog } from '../../../src/trace/sanitizer/finding-log.ts';
 import { InvalidationLog } from '../../../src/trace/sanitizer/invalidation-log.ts';
 import {
   MAX_ATTACHMENTS,
   MAX_DETACHMENTS,
+  MAX_ENDED_DOMAINS,
   MAX_EVIDENCE,
   MAX_FINDINGS,
   MAX_INVALIDATIONS,
@@ -13,7 +16,9 @@ import {
 } from '../../../src/trace/sanitizer/limits.ts';
 import { MappingHistory } from '../../../src/trace/sanitizer/mapping-history.ts';
 import { MemoryMap } from '../../../src/trace/sanitizer/memory-map.ts';
-import { MS, Scenario, Status } from './scenario.ts';
+import { defaultPolicy } from '../../../src/trace/sanitizer/policy.ts';
+import { Sanitizer } from '../../../src/trace/sanitizer/sanitizer.ts';
+import { encode, MS, Scenario, Status } from './scenario.ts';
 
 const page = (start: number, pages = 1) => ({ domain: 1, start, pages, frame: start, permissions: 3, how: 1 });
 
@@ -50,6 +55,45 @@ describe('findings', () => {
     scenario.fault(0x5000, { cause: 4, domain: -1 }).failed(0x5000, 4);
     expect(scenario.only.detector).toBe('wrong-requester-id');
     expect(scenario.only.evidence.length).toBeLessThanOrEqual(MAX_EVIDENCE);
+  });
+
+  it('are put into words again only when they are read', () => {
+    let told = 0;
+    const log = new FindingLog({ policy: defaultPolicy() });
+    const evidence = (time: number) => ({ time, kind: 'fault', source: 'iommu', text: `at ${time}` });
+    const access = (time: number) => ({
+      time,
+      tell: () => {
+        told++;
+        return evidence(time);
+      },
+    });
+    const report = (time: number) =>
+      log.report({ detector: 'never-mapped', device: 'edu0', key: 1, access: access(time) }, () => ({
+        summary: 's',
+        explanation: 'e',
+      }));
+    for (let time = 1; time <= 100; time++) report(time);
+    expect(told).toBe(1);
+    expect(log.findings).toMatchObject([
+      { count: 100, first: 1, last: 100, evidence: [{ text: 'at 1' }, { text: 'at 100' }] },
+    ]);
+    expect(told).toBe(2);
+    expect(log.findings[0]).toBe(log.findings[0]);
+    report(101);
+    expect(log.findings[0]).toMatchObject({ count: 101, last: 101 });
+  });
+
+  it('that happen again are handed over again only where that is asked for', () => {
+    const told: boolean[] = [];
+    const sanitizer = new Sanitizer({
+      policy: defaultPolicy(),
+      endpoints: new Map(),
+      onFinding: (_finding, isNew) => told.push(isNew),
+    });
+    for (let i = 0; i < 3; i++) sanitizer.event(Kind['dma.failed'], 'edu0', i, encode('dma.failed', { status: 2 }));
+    expect(told).toEqual([true]);
+    expect(sanitizer.findings[0]!.count).toBe(3);
   });
 
   it('are plain data', () => {
@@ -132,6 +176,8 @@ describe('history', () => {
     expect(log.size).toBe(MAX_INVALIDATIONS);
     expect(log.droppedBefore).toBe(2);
     expect(log.lastCovering(1, 2, 1e9)).toBeUndefined();
+    expect(log.lastNaming(1, 2)).toBeUndefined();
+    expect(log.lastNaming(1, 3)).toMatchObject({ time: 3 });
     expect(log.lastCovering(1, 3, 1e9)).toMatchObject({ time: 3 });
     expect(log.lastCovering(1, 3, 2)).toBeUndefined();
   });
@@ -147,6 +193,32 @@ describe('history', () => {
     expect(log.users(1)).toBe(0);
     expect(log.lastOf(1, 0)).toBeUndefined();
     expect(log.lastOf(1, MAX_ATTACHMENTS - MAX_DETACHMENTS)).toMatchObject({ until: 5, reset: true });
+  });
+
+  it('of domains that ended is bounded', () => {
+    const log = new AttachmentLog();
+    const attachment = { requesterId: 1, pasid: -1, kind: 0, since: 0 };
+    for (let domain = 0; domain <= MAX_ENDED_DOMAINS; domain++) {
+      log.attach({ ...attachment, domain });
+      log.detach(1, -1, 10 + domain);
+    }
+    expect(log.concerns(2, 1, 11)).toBe(false);
+    expect(log.concerns(2, 1, 12)).toBe(true);
+    expect(log.concerns(1, MAX_ENDED_DOMAINS, 5)).toBe(true);
+    // The first one is forgotten, and so taken for one that goes on.
+    expect(log.concerns(2, 0, 5)).toBe(true);
+  });
+
+  it('of a domain goes on where its only user is attached to it again', () => {
+    const log = new AttachmentLog();
+    const attachment = { requesterId: 1, pasid: -1, domain: 7, kind: 0 };
+    log.attach({ ...attachment, since: 1 });
+    log.attach({ ...attachment, kind: 3, since: 5 });
+    expect(log.concerns(2, 7, 3)).toBe(true);
+    expect(log.users(7)).toBe(1);
+    log.detach(1, -1, 9);
+    expect(log.concerns(2, 7, 3)).toBe(false);
+    expect(log.concerns(1, 7, 3)).toBe(true);
   });
 
   it('of memory claims nothing when there were too many regions', () => {

@@ -8,8 +8,10 @@ import {
   ResetWhat,
 } from '../../../src/trace/event-kinds.ts';
 import { InvalidationLog } from '../../../src/trace/sanitizer/invalidation-log.ts';
+import { LatestByPage } from '../../../src/trace/sanitizer/latest-by-page.ts';
 import { LiveMappings } from '../../../src/trace/sanitizer/live-mappings.ts';
 import { MappingHistory } from '../../../src/trace/sanitizer/mapping-history.ts';
+import { PastMappings } from '../../../src/trace/sanitizer/past-mappings.ts';
 import { EDU0, EDU1, GRACE, MS, Scenario } from './scenario.ts';
 
 const PAGES = 24;
@@ -149,6 +151,48 @@ describe('the history agrees with one that is kept page by page', () => {
   });
 });
 
+describe('what is gone is found', () => {
+  const gone = fc.record({
+    domain: fc.integer({ min: 1, max: 3 }),
+    start: fc.nat(30),
+    pages: fc.integer({ min: 1, max: 12 }),
+  });
+
+  it('as a look through all that is remembered says', () => {
+    fc.assert(
+      fc.property(fc.array(gone, { maxLength: 120 }), list => {
+        const past = new PastMappings(8);
+        list.forEach(({ domain, start, pages }, time) => {
+          past.add(domain, { start, pages, frame: 1, permissions: 3, how: 1, since: time }, time, 2);
+        });
+        for (let page = 0; page < 45; page++) {
+          for (let domain = 1; domain <= 3; domain++) {
+            const latest = (mine: boolean) =>
+              list.findLastIndex(
+                (one, time) =>
+                  (one.domain === domain) === mine &&
+                  time >= list.length - 8 &&
+                  page >= one.start &&
+                  page < one.start + one.pages,
+              );
+            expect(past.find(domain, page)?.removed ?? -1).toBe(latest(true));
+            expect(past.findElsewhere(domain, page)?.removed ?? -1).toBe(latest(false));
+          }
+        }
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  it('with a bounded number of pieces, however often ranges cut one another', () => {
+    const latest = new LatestByPage(16);
+    for (let number = 0; number < 5000; number++) {
+      latest.add(number, number % 3, (number * 7919) % 1000, 1 + ((number * 31) % 400));
+      expect(latest.pieces).toBeLessThanOrEqual(4 * 16 + 2);
+    }
+  });
+});
+
 describe('invalidations cover', () => {
   it('what a plain look through all of them says', () => {
     const one = fc.record({
@@ -173,6 +217,37 @@ describe('invalidations cover', () => {
           if (scope === 0 || (mine && (scope !== 2 || inside))) expected = time;
         });
         expect(log.lastCovering(1, page, until)?.time).toBe(expected);
+      }),
+    );
+  });
+
+  it('by name what a plain look through all of them says', () => {
+    const one = fc.record({
+      domain: fc.integer({ min: -1, max: 2 }),
+      start: fc.nat(20),
+      pages: fc.integer({ min: 0, max: 8 }),
+      target: fc.nat(1),
+      scope: fc.integer({ min: 1, max: 2 }),
+    });
+    fc.assert(
+      fc.property(fc.array(one, { maxLength: 60 }), list => {
+        const log = new InvalidationLog(8);
+        const rest = { source: 'iommu', origin: 0, leafOnly: false, requesterId: 0 };
+        list.forEach((invalidation, time) => {
+          log.add({ ...rest, ...invalidation, time });
+        });
+        for (let page = 0; page < 30; page++) {
+          const named = list.findLastIndex(
+            ({ domain, start, pages, target, scope }, time) =>
+              (domain === 1 || domain === -1) &&
+              target === 0 &&
+              scope === 2 &&
+              time >= list.length - 8 &&
+              page >= start &&
+              page < start + pages,
+          );
+          expect(log.lastNaming(1, page)?.time ?? -1).toBe(named);
+        }
       }),
     );
   });

@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MappingSource } from '../../../src/trace/event-kinds.ts';
 import { NOTE_RULES } from '../../../src/trace/sanitizer/note-rules.ts';
@@ -261,5 +262,99 @@ describe('events of drivers', () => {
     expect(only).toMatchObject({ detector: 'descriptor-race', device: 'iommu' });
     expect(only.summary).toContain('the descriptor of 16 bytes at 0x19fe010 changed');
     expect(only.summary).toContain('0x1 became 0xffffffff00000000 at offset 8');
+  });
+});
+
+describe('descriptors that change', () => {
+  const changed = { offset: 8, bytes: 16, before: 1n, after: 2n };
+
+  it('are one finding for a queue, wherever in it they are', () => {
+    const scenario = new Scenario();
+    for (let i = 0; i < 5; i++) scenario.event('descriptor.changed', { ...changed, address: 0x1000n + BigInt(i * 16) });
+    expect(scenario.only.count).toBe(5);
+    scenario.event('descriptor.changed', { ...changed, address: 0x1000n }, 'other');
+    expect(scenario.findings.map(one => one.device)).toEqual(['iommu', 'other']);
+  });
+});
+
+describe('notes from a file, which may hold anything', () => {
+  const kinds = [
+    ...Object.keys(NOTE_RULES),
+    'dma-iommu.refused',
+    'dma-iommu.unmapMismatch',
+    'dma-iommu.mappingsLeft',
+    '__proto__',
+    'toString',
+  ];
+  const fields = [
+    ...[
+      'offset',
+      'bits',
+      'width',
+      'access',
+      'register',
+      'value',
+      'head',
+      'why',
+      'error',
+      'domain',
+      'kept',
+      'requesterId',
+    ],
+    ...[
+      'address',
+      'clamped',
+      'ring',
+      'opcode',
+      'operation',
+      'count',
+      'limit',
+      'cookie',
+      'vector',
+      'vectors',
+      'allocated',
+    ],
+    ...['event', 'source', 'pasid', 'status', 'statusName', 'iova', 'bytes', 'mappedIova', 'mappedBytes', 'mappings'],
+  ];
+  const value = fc.oneof(
+    fc.constantFrom(undefined, null, Number.NaN, Infinity, -1, 1e300, -(2n ** 70n), 2n ** 200n, [], {}, ''),
+    fc.constantFrom(
+      'STATUS_NOT_FOUND',
+      'STATUS_RESOURCE_IN_USE',
+      'unmapLogicalRange',
+      'mapLogicalRangeEx',
+      'x'.repeat(5000),
+    ),
+    fc.integer(),
+    fc.bigInt(),
+    fc.double(),
+    fc.string(),
+    fc.boolean(),
+  );
+  const detail = fc.dictionary(fc.constantFrom(...fields), value);
+
+  it('do no harm, and say that what is missing is not known', () => {
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.constantFrom(...kinds), detail), { maxLength: 20 }), notes => {
+        const scenario = new Scenario({ policy: 'all' }).map(0x5000, 4, operation).map(0x9000);
+        for (const [kind, facts] of notes) scenario.note(kind, facts);
+        for (const { summary, evidence } of scenario.finish().findings) {
+          const text = [summary, ...evidence.map(one => one.text)].join(' ');
+          expect(text).not.toMatch(/undefined|null|\[object|NaN|Infinity/);
+          expect(text.length).toBeLessThan(3000);
+        }
+      }),
+      { numRuns: 300, examples: [[[['edu.mask', {}]]], [[['dma-iommu.mappingsLeft', { domain: DOMAIN }]]]] },
+    );
+  });
+
+  it.each(Object.keys(NOTE_RULES))('%s without any detail', kind => {
+    const [finding] = new Scenario({ policy: 'all' }).note(kind, {}).findings;
+    expect(finding?.summary ?? '').not.toMatch(/undefined|NaN|\[object/);
+  });
+
+  it('a mask without what it leaves', () => {
+    const { only } = new Scenario().note('edu.mask', { address: 0x1_2345_6000n }, 'edu0');
+    expect(only.summary).toBe('edu0 (01:00.0) was given 0x123456000 for DMA, but drives only (unknown) of it');
   });
 });
