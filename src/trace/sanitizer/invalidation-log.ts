@@ -43,6 +43,8 @@ export class InvalidationLog {
   readonly #ranges: LatestByPage;
   /** All that ever came: the number of the next one, whose place is the remainder by the capacity. */
   #added = 0;
+  /** The number of the first that `#ranges` does not have. Only searches put any there: mostly nobody asks. */
+  #unindexed = 0;
 
   constructor(private readonly capacity: number = MAX_INVALIDATIONS) {
     this.#ranges = new LatestByPage(capacity);
@@ -56,10 +58,6 @@ export class InvalidationLog {
     const at = this.#added % this.capacity;
     if (this.#added >= this.capacity) this.droppedBefore = this.#ring[at]!.time;
     this.#ring[at] = invalidation;
-    const { target, scope, domain, start, pages } = invalidation;
-    if (target === InvalidationTarget.iotlb && scope === InvalidationScope.range) {
-      this.#ranges.add(this.#added, domain, start, pages);
-    }
     this.#added++;
   }
 
@@ -74,8 +72,18 @@ export class InvalidationLog {
 
   /** The last one that names a range with the page. */
   lastNaming(domain: number, page: number): Invalidation | undefined {
+    this.#index();
     const newest = this.#added - 1;
     const number = Math.max(this.#ranges.find(domain, page, newest), this.#ranges.find(ALL, page, newest));
     return number < 0 ? undefined : this.#ring[number % this.capacity];
+  }
+
+  #index(): void {
+    for (let number = Math.max(this.#unindexed, this.#added - this.capacity); number < this.#added; number++) {
+      const { target, scope, domain, start, pages } = this.#ring[number % this.capacity]!;
+      if (target !== InvalidationTarget.iotlb || scope !== InvalidationScope.range) continue;
+      this.#ranges.add(number, domain, start, pages);
+    }
+    this.#unindexed = this.#added;
   }
 }

@@ -22,6 +22,9 @@ export interface PastMapping {
   readonly removedHow: number;
 }
 
+/** How many of those that came since the last search one search puts into the index: each costs as much as many that are looked at. */
+const INDEXED_PER_SEARCH = 512;
+
 export class PastMappings {
   /** Nanoseconds: of mappings that went before this, some are forgotten. -1: none is. */
   droppedBefore = -1;
@@ -36,8 +39,13 @@ export class PastMappings {
   readonly #latest: LatestByPage;
   /** All that ever came: the number of the next one, whose place is the remainder by the capacity. */
   #added = 0;
+  /** The number of the first that is not in the index. Only searches put any there: mostly nobody asks. */
+  #unindexed = 0;
 
-  constructor(private readonly capacity: number = MAX_PAST_MAPPINGS) {
+  constructor(
+    private readonly capacity: number = MAX_PAST_MAPPINGS,
+    private readonly indexedPerSearch: number = INDEXED_PER_SEARCH,
+  ) {
     this.#starts = new Float64Array(capacity);
     this.#ends = new Float64Array(capacity);
     this.#since = new Float64Array(capacity);
@@ -60,7 +68,6 @@ export class PastMappings {
   ): void {
     const at = this.#added % this.capacity;
     if (this.#added >= this.capacity) this.droppedBefore = this.#removed[at]!;
-    this.#latest.add(this.#added, domain, mapping.start, mapping.pages);
     this.#starts[at] = mapping.start;
     this.#ends[at] = mapping.start + mapping.pages;
     this.#since[at] = mapping.since;
@@ -73,8 +80,22 @@ export class PastMappings {
 
   /** The one that went last of those that held the page. */
   find(domain: number, page: number): PastMapping | undefined {
+    this.#index();
+    for (let number = this.#added - 1; number >= this.#unindexed; number--) {
+      const at = number % this.capacity;
+      if (this.#starts[at]! <= page && page < this.#ends[at]! && this.#domains[at] === domain) return this.#read(at);
+    }
     const number = this.#latest.find(domain, page, this.#added - 1);
     return number < 0 ? undefined : this.#read(number % this.capacity);
+  }
+
+  #index(): void {
+    const first = Math.max(this.#unindexed, this.#added - this.capacity);
+    this.#unindexed = Math.min(this.#added, first + this.indexedPerSearch);
+    for (let number = first; number < this.#unindexed; number++) {
+      const at = number % this.capacity;
+      this.#latest.add(number, this.#domains[at]!, this.#starts[at]!, this.#ends[at]! - this.#starts[at]!);
+    }
   }
 
   /** The same of all domains but this one. Looks at all of them: not for every fault. */
