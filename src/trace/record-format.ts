@@ -48,7 +48,8 @@ const ONLY_WHERE: Readonly<Record<string, { readonly field: string; readonly oth
   invalidation: { field: 'requesterId', other: 'scope', is: 'device' },
 };
 
-function meaningfulFields(kind: EventKind, cursor: RecordCursor): readonly PayloadField[] {
+/** Without those that are not of this record. */
+export function meaningfulFields(kind: EventKind, cursor: RecordCursor): readonly PayloadField[] {
   const rule = Object.hasOwn(ONLY_WHERE, kind.name) ? ONLY_WHERE[kind.name]! : undefined;
   const other = rule && kind.fields.find(({ name }) => name === rule.other);
   if (rule === undefined || other === undefined || fieldValue(other, cursor) === rule.is) return kind.fields;

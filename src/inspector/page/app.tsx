@@ -1,6 +1,7 @@
 import type { ComponentType } from 'preact';
 import { Header } from './components/header.tsx';
 import { Help } from './components/help.tsx';
+import { ViewBoundary } from './components/view-boundary.tsx';
 import type { ViewName } from './route.ts';
 import type { InspectorStore } from './store/inspector-store.ts';
 import { AddressSpaceView } from './views/address-space.tsx';
@@ -34,7 +35,9 @@ export function App({ store }: { readonly store: InspectorStore }) {
     <>
       <Header store={store} />
       <main data-testid={`view-${view}`}>
-        <View key={view} store={store} args={args} />
+        <ViewBoundary key={view}>
+          <View store={store} args={args} />
+        </ViewBoundary>
       </main>
       <Help />
     </>

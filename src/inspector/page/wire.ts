@@ -25,6 +25,8 @@ export interface Mapping {
   readonly permissions: number;
   /** Nanoseconds. */
   readonly since: number;
+  /** Of one that is gone. */
+  readonly until?: number;
 }
 
 export interface Attachment {

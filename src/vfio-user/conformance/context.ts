@@ -7,7 +7,7 @@ import { closeDescriptor } from '../../posix/socket.ts';
 import { Command, DeviceInfo, IrqInfo, IrqSet, RegionInfo } from '../spec.ts';
 import { Peer, type SendOptions } from './peer.ts';
 import { equal, fail, isTrue, skip } from './rule.ts';
-import { accessPayload, type IrqSetFields, irqSetPayload, NOTHING, versionPayload, viewOf, words } from './wire.ts';
+import { accessPayload, type IrqSetFields, irqSetPayload, versionPayload, viewOf, words } from './wire.ts';
 
 /** linux/vfio.h, VFIO_PCI_CONFIG_REGION_INDEX. */
 export const CONFIG = 7;
@@ -15,6 +15,8 @@ export const CONFIG = 7;
 export const SCRATCH = 0x3c;
 const COMMAND_REGISTER = 4;
 const ABSENT_VENDOR = 0xffff;
+/** Regions or interrupt types that are looked at. */
+const MOST_INDEXES = 64;
 
 export interface Target {
   /** Where the server listens. */
@@ -53,9 +55,12 @@ export const PROPOSAL = {
 export class Context {
   private readonly peers: Peer[] = [];
   private readonly descriptors: number[] = [];
-  private facts: DeviceFacts | undefined;
 
-  constructor(readonly target: Target) {}
+  constructor(
+    readonly target: Target,
+    /** What the server says of its device. */
+    readonly device: DeviceFacts,
+  ) {}
 
   /** A connection before its handshake. */
   connect(): Peer {
@@ -85,15 +90,6 @@ export class Context {
     const value = this.negotiated()[name];
     if (typeof value === 'number') return value;
     return { max_msg_fds: 1, max_data_xfer_size: 1048576, max_dma_maps: 65535 }[name];
-  }
-
-  /** From a connection of its own, which is over when it returns. */
-  get device(): DeviceFacts {
-    if (this.facts !== undefined) return this.facts;
-    const peer = this.session();
-    this.facts = readFacts(peer);
-    peer.close();
-    return this.facts;
   }
 
   /** The first region that fits; skips the rule where there is none. */
@@ -268,24 +264,35 @@ export function isObject(value: unknown): value is Readonly<Record<string, unkno
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function readFacts(peer: Peer): DeviceFacts {
-  const info = viewOf(peer.succeed(Command.deviceGetInfo, words(DeviceInfo.bytes, 0, 0, 0)).payload);
-  const regions = Array.from({ length: info.getUint32(DeviceInfo.regions, true) }, (_, index): RegionFacts => {
-    const view = viewOf(peer.succeed(Command.deviceGetRegionInfo, regionInfoRequest(index)).payload);
+/** Asked on a connection of its own. What the server refuses counts as absent; rules look at the refusals themselves. */
+export function readFacts(target: Target): DeviceFacts {
+  const peer = new Peer(target.loop, target.path, target.patience);
+  try {
+    peer.succeed(Command.version, versionPayload(PROPOSAL));
+    const info = viewOf(peer.succeed(Command.deviceGetInfo, words(DeviceInfo.bytes, 0, 0, 0)).payload);
+    const count = (at: number) => Math.min(info.getUint32(at, true), MOST_INDEXES);
     return {
-      index,
-      flags: view.getUint32(RegionInfo.flags, true),
-      size: view.getBigUint64(RegionInfo.size, true),
+      flags: info.getUint32(DeviceInfo.flags, true),
+      regions: Array.from({ length: count(DeviceInfo.regions) }, (_, index) => regionFacts(peer, index)),
+      irqs: Array.from({ length: count(DeviceInfo.irqs) }, (_, index) => irqFacts(peer, index)),
     };
-  });
-  const irqs = Array.from({ length: info.getUint32(DeviceInfo.irqs, true) }, (_, index): IrqFacts => {
-    const reply = peer.ask(Command.deviceGetIrqInfo, words(IrqInfo.bytes, 0, index, 0));
-    // An index that a device does not have may be refused: linux's vfio-pci refuses ERR on conventional devices.
-    if (reply.payload === NOTHING || reply.payload.length < IrqInfo.bytes) return { index, flags: 0, count: 0 };
-    const view = viewOf(reply.payload);
-    return { index, flags: view.getUint32(IrqInfo.flags, true), count: view.getUint32(IrqInfo.count, true) };
-  });
-  return { flags: info.getUint32(DeviceInfo.flags, true), regions, irqs };
+  } finally {
+    peer.close();
+  }
+}
+
+function regionFacts(peer: Peer, index: number): RegionFacts {
+  const { payload } = peer.ask(Command.deviceGetRegionInfo, regionInfoRequest(index));
+  if (payload.length < RegionInfo.bytes) return { index, flags: 0, size: 0n };
+  const view = viewOf(payload);
+  return { index, flags: view.getUint32(RegionInfo.flags, true), size: view.getBigUint64(RegionInfo.size, true) };
+}
+
+function irqFacts(peer: Peer, index: number): IrqFacts {
+  const { payload } = peer.ask(Command.deviceGetIrqInfo, words(IrqInfo.bytes, 0, index, 0));
+  if (payload.length < IrqInfo.bytes) return { index, flags: 0, count: 0 };
+  const view = viewOf(payload);
+  return { index, flags: view.getUint32(IrqInfo.flags, true), count: view.getUint32(IrqInfo.count, true) };
 }
 
 export function regionInfoRequest(index: number, argsz: number = RegionInfo.bytes): Uint8Array {

@@ -142,7 +142,11 @@ export class Peer {
     this.loop.waitUntil(() => condition() || this.isEnded || this.problem !== undefined, this.patience);
     this.complain();
     if (condition()) return;
-    fail(this.isEnded ? `the server closed the connection instead of: ${what}` : `${what}: nothing within ${this.patience} ms`);
+    fail(
+      this.isEnded
+        ? `the server closed the connection instead of: ${what}`
+        : `${what}: nothing within ${this.patience} ms`,
+    );
   }
 
   /** The server is still there: it answers a command, and nothing came before that answer. */

@@ -1,5 +1,5 @@
 /** Runs rules against a server, one after the other, each on connections of its own. */
-import { Context, type Target } from './context.ts';
+import { Context, type DeviceFacts, type Target } from './context.ts';
 import { type Basis, type Rule, Skipped, Violation } from './rule.ts';
 
 export type Verdict = 'pass' | 'fail' | 'skip';
@@ -19,8 +19,8 @@ export interface Result {
  * One rule. After it the server must still serve a new client, whatever the rule did to it. Throws what is neither a Violation nor
  * Skipped: a mistake of the suite, or no server at the path.
  */
-export function runRule(rule: Rule, target: Target): Result {
-  const context = new Context(target);
+export function runRule(rule: Rule, target: Target, device: DeviceFacts): Result {
+  const context = new Context(target, device);
   const start = performance.now();
   const { verdict, why } = judge(rule, context);
   const { id, section, basis, says } = rule;

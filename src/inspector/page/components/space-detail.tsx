@@ -61,6 +61,12 @@ function Page({ store, model, page }: Props & { readonly page: number }) {
             </dd>
             <dt>since</dt>
             <dd class="mono">{formatSeconds(mapping.since)} s</dd>
+            {mapping.until !== undefined && (
+              <>
+                <dt>until</dt>
+                <dd class="mono">{formatSeconds(mapping.until)} s</dd>
+              </>
+            )}
           </dl>
         )}
       </section>

@@ -46,11 +46,12 @@ export function SpaceTable({ store, model, from, to, chosen, onPick }: Props) {
             <th class="right">reads seen</th>
             <th class="right">writes seen</th>
             <th class="right">mapped at, s</th>
+            {store.isRecording && <th class="right">until, s</th>}
           </tr>
         </thead>
         <tbody>
           {shown.map(mapping => {
-            const { page, pages, frame, permissions, since } = mapping;
+            const { page, pages, frame, permissions, since, until } = mapping;
             const { reads, writes } = touchedOf(mapping);
             const isChosen = chosen !== undefined && chosen >= page && chosen < page + pages;
             return (
@@ -63,6 +64,9 @@ export function SpaceTable({ store, model, from, to, chosen, onPick }: Props) {
                 <td class="mono right">{formatCount(reads)}</td>
                 <td class="mono right">{formatCount(writes)}</td>
                 <td class="mono right">{formatSeconds(since)}</td>
+                {store.isRecording && (
+                  <td class="mono right">{until === undefined ? 'the end' : formatSeconds(until)}</td>
+                )}
               </tr>
             );
           })}

@@ -23,26 +23,32 @@ export function useAnswer<T>(
   read: (answer: Answer) => T,
   automatic: boolean,
 ): Asked<T> {
-  const [asked, setAsked] = useState<{ value?: T; before?: T; error: string }>({ error: '' });
+  const [last, setAsked] = useState<{ key?: string; value?: T; before?: T; error: string }>({ error: '' });
   const key =
     args === undefined
       ? undefined
       : `${operation} ${JSON.stringify(args, (_name, value: unknown) => (typeof value === 'bigint' ? String(value) : value))}`;
+  // What was answered to another question is no answer to this one, not even until the new one is there.
+  const asked = last.key === key ? last : { error: '' };
   const poller = useRef<Poller | undefined>(undefined);
   const isLive = store.visible.value && store.link.value.state === 'open';
   // The key stands for the question.
   useEffect(() => {
-    setAsked({ error: '' });
-    if (args === undefined) return;
+    if (args === undefined || key === undefined) return;
+    setAsked({ key, error: '' });
     let isCurrent = true;
     const ask = async () => {
       try {
         const value = read(await store.ask(operation, args));
         if (isCurrent)
-          setAsked(({ value: before }) => ({ value, error: '', ...(before === undefined ? {} : { before }) }));
+          setAsked(({ value: before }) => ({ key, value, error: '', ...(before === undefined ? {} : { before }) }));
       } catch (error) {
         if (isCurrent)
-          setAsked(({ value }) => ({ error: (error as Error).message, ...(value === undefined ? {} : { value }) }));
+          setAsked(({ value }) => ({
+            key,
+            error: (error as Error).message,
+            ...(value === undefined ? {} : { value }),
+          }));
       }
     };
     const made = new Poller({ milliseconds: AUTOMATIC_MILLISECONDS, ask, rest: 3 });

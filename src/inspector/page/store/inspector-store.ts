@@ -19,6 +19,7 @@ import {
 import { type DeviceCounters, readCounters, readDevices } from './counters.ts';
 import { Latencies } from './latency.ts';
 import { needsOf } from './needs.ts';
+import { PastMappings } from './past-mappings.ts';
 import { Poller } from './poller.ts';
 import { perSecond, RateHistory } from './rates.ts';
 import { RecordStore } from './record-store.ts';
@@ -88,6 +89,7 @@ export class InspectorStore {
 
   readonly records = new RecordStore();
   readonly touches = new Touches();
+  readonly pastMappings = new PastMappings();
   readonly rates = new RateHistory();
   readonly latencies = new Latencies(requesterId => this.functionOf(requesterId));
   readonly recorder: Recorder;
@@ -119,6 +121,7 @@ export class InspectorStore {
     });
     this.records.listen(cursor => {
       this.touches.record(cursor);
+      if (this.isRecording) this.pastMappings.record(cursor);
       if (this.measuresLatency.value) this.latencies.record(cursor);
     });
   }
@@ -265,6 +268,7 @@ export class InspectorStore {
     this.lastDevices = undefined;
     this.deviceRates.value = {};
     this.touches.clear();
+    this.pastMappings.clear();
     this.records.clear();
   }
 

@@ -168,6 +168,11 @@ export class Touches {
     return this.domains.get(domain);
   }
 
+  /** In which anything was touched. */
+  get domainNumbers(): number[] {
+    return [...this.domains.keys()].filter(domain => domain >= 0);
+  }
+
   touch(domain: number, page: number): Touch | undefined {
     return this.domains.get(domain)?.at(page, this.devices);
   }

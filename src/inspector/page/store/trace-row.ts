@@ -2,7 +2,7 @@
 import { EventClass, type EventClassName } from '../../../trace/event-kinds.ts';
 import type { RecordCursor } from '../../../trace/record-cursor.ts';
 import { type FieldValue, fieldValue, formatField } from '../../../trace/record-fields.ts';
-import { formatRecord } from '../../../trace/record-format.ts';
+import { formatRecord, meaningfulFields } from '../../../trace/record-format.ts';
 import { formatRequesterId, hex } from '../format.ts';
 import { formatRoute } from '../route.ts';
 import { NOT_RECORDED, type RecordStore } from './record-store.ts';
@@ -43,7 +43,7 @@ function describe(cursor: RecordCursor, number: number): TraceRow {
     fields:
       kind === undefined || kind.text || isOwnGap
         ? []
-        : kind.fields.map(field => {
+        : meaningfulFields(kind, cursor).map(field => {
             const value = fieldValue(field, cursor);
             return { name: field.name, text: formatField(field, value), value };
           }),
@@ -82,7 +82,7 @@ export function jumpsOf({ fields, source, kind }: TraceRow, context: JumpContext
   const fieldOf = (name: string) => fields.find(field => field.name === name)?.value;
   const jumps: Jump[] = [];
   const requesterId = fieldOf('requesterId');
-  const isDevice = typeof requesterId === 'number' && !(kind === 'invalidation' && requesterId === 0);
+  const isDevice = typeof requesterId === 'number';
   const name = isDevice ? (functionOf(requesterId) ?? formatRequesterId(requesterId)) : undefined;
   const own = fieldOf('domain');
   const domain = typeof own === 'number' ? own : isDevice ? domainOf(requesterId) : undefined;

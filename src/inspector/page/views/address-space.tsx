@@ -12,6 +12,7 @@ import { Unavailable } from '../components/unavailable.tsx';
 import { formatCount, pageAddress, pageEnd, pageOf, parseAddress } from '../format.ts';
 import { isTyping } from '../keyboard.ts';
 import { replaceArgs } from '../navigate.ts';
+import type { InspectorStore } from '../store/inspector-store.ts';
 import { overviewOf } from '../store/overview.ts';
 import { colour, colours } from '../store/theme.ts';
 
@@ -23,16 +24,17 @@ const DRAG_PIXELS = 4;
 
 export function AddressSpaceView({ store, args }: ViewProps) {
   void store.calmVersion.value;
-  const domains = overviewOf(store).domains;
-  const domain = args.domain === undefined ? domains[0]?.domain : Number(args.domain);
+  const domain = args.domain === undefined ? domainsOf(store)[0] : Number(args.domain);
   const isFolded = args.fold !== 'no';
   const { mappings } = store.mappings.value;
   const touched = domain === undefined ? undefined : store.touches.domain(domain);
   const generation = touched?.generation ?? 0;
-  // The generation stands for the pages.
+  const past = store.isRecording ? store.pastMappings : undefined;
+  const pastGeneration = past?.generation;
+  // The generations stand for the pages.
   const model = useMemo(
-    () => (domain === undefined ? undefined : spaceModel(domain, mappings, touched, isFolded)),
-    [domain, mappings, touched, generation, isFolded],
+    () => (domain === undefined ? undefined : spaceModel(domain, past?.of(domain) ?? mappings, touched, isFolded)),
+    [domain, mappings, touched, generation, past, pastGeneration, isFolded],
   );
   const reason = store.unavailable.value.mappings;
   if (reason !== undefined) return <Unavailable title="The mappings are not known." reason={reason} />;
@@ -111,7 +113,7 @@ function Space({ store, args, model }: ViewProps & { readonly model: SpaceModel 
             value={String(domain)}
             onChange={event => replaceArgs(store, 'space', { domain: event.currentTarget.value })}
           >
-            {[...new Set([...overviewOf(store).domains.map(one => one.domain), domain])].map(one => (
+            {[...new Set([...domainsOf(store), domain])].map(one => (
               <option key={one} value={String(one)}>
                 {one}
               </option>
@@ -134,7 +136,7 @@ function Space({ store, args, model }: ViewProps & { readonly model: SpaceModel 
             <input
               class="mono"
               name="address"
-              size={20}
+              size={24}
               placeholder="0xfffff000, then Enter"
               spellcheck={false}
               data-search=""
@@ -256,6 +258,14 @@ function Space({ store, args, model }: ViewProps & { readonly model: SpaceModel 
       </div>
     </div>
   );
+}
+
+/** Those that there are, and, of a recorded file, those that there were. */
+function domainsOf(store: InspectorStore): readonly number[] {
+  const present = overviewOf(store).domains.map(one => one.domain);
+  if (!store.isRecording) return present;
+  const were = [...store.touches.domainNumbers, ...store.pastMappings.domainNumbers].sort((one, other) => one - other);
+  return [...new Set([...present, ...were])];
 }
 
 interface Actions {

@@ -76,7 +76,7 @@ const RANGES = [
 ] as const;
 
 export function RatesView({ store }: ViewProps) {
-  const [seconds, setSeconds] = useState(180);
+  const [seconds, setSeconds] = useState(60);
   const reason = unavailableIn(store, 'rates') ?? store.unavailable.value.statistics;
   if (reason !== undefined) return <Unavailable title="There are no counters." reason={reason} />;
   const version = store.ratesVersion.value;
