@@ -5,7 +5,7 @@ import { createEventFd, drainEventFd } from '../../posix/eventfd.ts';
 import { createMemfd } from '../../posix/memfd.ts';
 import { closeDescriptor } from '../../posix/socket.ts';
 import { Command, DeviceInfo, IrqInfo, IrqSet, RegionInfo } from '../spec.ts';
-import { Peer, type SendOptions } from './peer.ts';
+import { connectOnce, connectPatiently, Peer, type SendOptions } from './peer.ts';
 import { equal, fail, isTrue, skip } from './rule.ts';
 import { accessPayload, type IrqSetFields, irqSetPayload, versionPayload, viewOf, words } from './wire.ts';
 
@@ -65,9 +65,13 @@ export class Context {
   /** A connection before its handshake. */
   connect(): Peer {
     const { loop, path, patience } = this.target;
-    const peer = new Peer(loop, path, patience);
-    this.peers.push(peer);
-    return peer;
+    return this.peer(connectPatiently(loop, path, patience));
+  }
+
+  /** One beside another; undefined where the server does not take a second one. */
+  connectSecond(): Peer | undefined {
+    const fd = connectOnce(this.target.path);
+    return fd < 0 ? undefined : this.peer(fd);
   }
 
   /** A connection after its handshake. */
@@ -208,6 +212,12 @@ export class Context {
     for (const descriptor of this.descriptors.splice(0)) closeDescriptor(descriptor);
   }
 
+  private peer(fd: number): Peer {
+    const peer = new Peer(this.target.loop, fd, this.target.patience);
+    this.peers.push(peer);
+    return peer;
+  }
+
   private keep(descriptor: number): number {
     this.descriptors.push(descriptor);
     return descriptor;
@@ -266,7 +276,8 @@ export function isObject(value: unknown): value is Readonly<Record<string, unkno
 
 /** Asked on a connection of its own. What the server refuses counts as absent; rules look at the refusals themselves. */
 export function readFacts(target: Target): DeviceFacts {
-  const peer = new Peer(target.loop, target.path, target.patience);
+  const { loop, path, patience } = target;
+  const peer = new Peer(loop, connectPatiently(loop, path, patience), patience);
   try {
     peer.succeed(Command.version, versionPayload(PROPOSAL));
     const info = viewOf(peer.succeed(Command.deviceGetInfo, words(DeviceInfo.bytes, 0, 0, 0)).payload);

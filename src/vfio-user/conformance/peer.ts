@@ -34,6 +34,28 @@ export interface SendOptions extends HeaderFields {
 
 export type RequestHandler = (request: Received) => void;
 
+/** Waits while the queue of the server is full. A server that nobody can connect to breaks whatever rule is tried. */
+export function connectPatiently(loop: EventLoop, path: string, patience: number): number {
+  const end = performance.now() + patience;
+  for (;;) {
+    const fd = connectOnce(path);
+    if (fd >= 0) return fd;
+    if (performance.now() > end) fail(`the server has accepted nobody for ${patience} ms`);
+    loop.runOnce(1);
+  }
+}
+
+/** -1 where the queue of the server is full. */
+export function connectOnce(path: string): number {
+  try {
+    return connectUnix(path);
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+    if (error.code === 'EAGAIN') return -1;
+    fail(`the server cannot be reached: ${error.message}`);
+  }
+}
+
 export class Peer {
   /** Told of each DMA_READ and DMA_WRITE. By default they are refused with EINVAL. */
   onRequest: RequestHandler = request => this.answer(request, 22, NOTHING);
@@ -56,10 +78,10 @@ export class Peer {
 
   constructor(
     private readonly loop: EventLoop,
-    path: string,
+    fd: number,
     private readonly patience: number,
   ) {
-    this.socket = new StreamSocket(connectUnix(path), BUFFER_BYTES, BUFFER_BYTES, DESCRIPTORS);
+    this.socket = new StreamSocket(fd, BUFFER_BYTES, BUFFER_BYTES, DESCRIPTORS);
     this.watch = loop.watch(this.socket.fd, PollEvents.in, () => this.drain());
   }
 
@@ -129,12 +151,18 @@ export class Peer {
 
   /** What came of a message that the server may refuse in more than one way. */
   outcome(what: string): 'answered' | 'refused' | 'closed' {
+    const reply = this.nextOrEnd(what);
+    if (reply === undefined) return 'closed';
+    return isFailed(reply) ? 'refused' : 'answered';
+  }
+
+  /** The next reply, or nothing where the server ended the connection instead. */
+  nextOrEnd(what: string): Received | undefined {
     this.loop.waitUntil(() => this.replies.length > 0 || this.isEnded, this.patience);
     this.complain();
     const reply = this.replies.shift();
-    if (reply !== undefined) return isFailed(reply) ? 'refused' : 'answered';
-    if (!this.isEnded) fail(`neither an answer to ${what} nor the end of the connection within ${this.patience} ms`);
-    return 'closed';
+    if (reply !== undefined || this.isEnded) return reply;
+    fail(`neither an answer to ${what} nor the end of the connection within ${this.patience} ms`);
   }
 
   /** Runs the loop until the condition holds; the end of the connection and silence are violations. */
