@@ -1,6 +1,7 @@
 /** `npm run bench`: every measured claim, each beside its floor in the same run. Names choose a part: `npm run bench -- dma`. */
 import { benchDma, benchWatchedDma } from './dma.ts';
 import { benchFunctions } from './functions.ts';
+import { benchInspector } from './inspector.ts';
 import { benchMap } from './map.ts';
 import { benchRecording } from './recording.ts';
 import { type BenchResult, formatResult } from './result.ts';
@@ -16,6 +17,7 @@ const PARTS: Readonly<Record<string, () => BenchResult[] | Promise<BenchResult[]
   functions: benchFunctions,
   trace: benchTrace,
   recording: benchRecording,
+  inspector: benchInspector,
 };
 
 const wanted = process.argv.slice(2).filter(word => !word.startsWith('-'));

@@ -11,9 +11,12 @@ import { GuestRun } from './guest-run.ts';
 import { catchInterrupt, unlessInterrupted } from './interrupt.ts';
 import { addMachineOptions, type MachineFlags, machineFromFlags } from './machine-options.ts';
 import { printProgress } from './progress.ts';
-import { addSanitizeOptions, type SanitizeFlags } from './sanitize-options.ts';
+import { addSanitizeOptions, checkSanitizeFlags, type SanitizeFlags } from './sanitize-options.ts';
 import { type ServedRemote, serveFlags } from './serve-remote.ts';
 import { stockGuest } from './stock-guest.ts';
+
+/** By default QEMU gives a device up that does not answer for 5 seconds, and whoever pauses the machine looks at it for longer. */
+const PATIENT_DEVICES = ['-global', 'vfio-user-pci.x-msg-timeout=600000'];
 
 interface BootFlags extends MachineFlags, GuestFlags, SanitizeFlags {
   readonly kernel?: string;
@@ -59,18 +62,21 @@ export function addBoot(program: Command): void {
 async function boot(extra: string[], flags: BootFlags): Promise<void> {
   const interruption = catchInterrupt();
   const { run, session, remote } = await unlessInterrupted(interruption, start(extra, flags));
-  try {
-    const exit = await unlessInterrupted(interruption, Promise.race([run.qemu.exit, run.broken]));
-    process.exitCode = exit.code === 0 ? ExitStatus.ok : ExitStatus.failed;
-  } catch (error) {
-    // The finding says it better.
-    if (!run.host.stoppedByFinding) throw error;
-  } finally {
-    await remote?.close();
-    await run.close();
-    interruption.stop();
-    if ((await session.finish()).failed) process.exitCode = ExitStatus.findings;
-  }
+  const { result, outcome } = await session.conclude(async () => {
+    try {
+      const { code } = await unlessInterrupted(interruption, Promise.race([run.qemu.exit, run.broken]));
+      return code === 0 ? ExitStatus.ok : ExitStatus.failed;
+    } catch (error) {
+      // The finding says it better.
+      if (!run.host.stoppedByFinding) throw error;
+      return ExitStatus.ok;
+    } finally {
+      await remote?.close();
+      await run.close();
+      interruption.stop();
+    }
+  });
+  process.exitCode = outcome.status === ExitStatus.ok ? result : outcome.status;
 }
 
 interface Booted {
@@ -82,9 +88,11 @@ interface Booted {
 async function start(extra: string[], flags: BootFlags): Promise<Booted> {
   const description = machineFromFlags(flags, ['edu@01:00.0', 'edu@02:00.0']);
   const wanted = wantedBoot(flags);
+  checkSanitizeFlags(flags);
   const installation = await provisionQemu({ progress: printProgress, ...(flags.qemu ? { path: flags.qemu } : {}) });
   const what = wanted ?? (await stockGuest(flags.append ?? 'console=ttyS0'));
-  const configuration = await guestConfiguration(flags, installation, description, what, extra);
+  const patience = flags.inspect === undefined ? [] : PATIENT_DEVICES;
+  const configuration = await guestConfiguration(flags, installation, description, what, [...patience, ...extra]);
   printProgress(`Starting QEMU ${installation.version} (${configuration.accelerator})`);
   let session: DebugSession | undefined;
   let remote: ServedRemote | undefined;

@@ -1,14 +1,16 @@
 /** What a command that runs a machine does for the debugger: tells findings as they come, records, and writes the reports at the end. */
 import { writeFileSync } from 'node:fs';
+import type { FindingsAnswer } from '../machine/debug-commands.ts';
 import type { MachineHost } from '../machine/host.ts';
 import type { RecordTap } from '../machine/record-taps.ts';
 import type { RecordingWriter } from '../trace/recording/writer.ts';
+import type { ReportOptions } from '../trace/report/counts.ts';
 import { reportJson } from '../trace/report/json.ts';
 import { reportJunit } from '../trace/report/junit.ts';
 import { reportSarif } from '../trace/report/sarif.ts';
 import { reportText } from '../trace/report/text.ts';
 import type { Finding } from '../trace/sanitizer/finding.ts';
-import { CommandFailure } from './errors.ts';
+import { CommandFailure, ExitStatus } from './errors.ts';
 import { createRecording } from './recording-file.ts';
 import { failsOn, type ReportFormat, type SanitizeFlags } from './sanitize-options.ts';
 
@@ -17,38 +19,84 @@ export type Say = (line: string) => void;
 
 export interface SessionOutcome {
   readonly findings: readonly Finding[];
-  /** Whether the findings make the command fail, as --fail-on says. */
-  readonly failed: boolean;
+  /** `findings` where they make the command fail, as --fail-on says, `failed` where something could not be written. */
+  readonly status: typeof ExitStatus.ok | typeof ExitStatus.failed | typeof ExitStatus.findings;
 }
 
 export class DebugSession {
   private tap: RecordTap | undefined;
   private writer: RecordingWriter | undefined;
+  private readonly problems: string[] = [];
 
   private constructor(
     private readonly host: MachineHost,
     private readonly flags: SanitizeFlags,
     private readonly say: Say,
+    private readonly complain: Say,
   ) {}
 
-  /** To be called before the guest starts, so that nothing is missed. Rejects where the recording's file cannot be made. */
-  static async start(host: MachineHost, flags: SanitizeFlags, say: Say): Promise<DebugSession> {
-    const session = new DebugSession(host, flags, say);
+  /**
+   * To be called before the guest starts, so that nothing is missed. Rejects where the recording's file cannot be made. What goes wrong
+   * later is told by `complain`, at once.
+   */
+  static async start(
+    host: MachineHost,
+    flags: SanitizeFlags,
+    say: Say,
+    complain: Say = line => console.error(`viommu: ${line}`),
+  ): Promise<DebugSession> {
+    const session = new DebugSession(host, flags, say, complain);
     host.on('finding', ({ id, detector, summary }) => say(`${id} ${detector}: ${summary}`));
     if (flags.record !== undefined) await session.record(flags.record);
     return session;
   }
 
-  /** To be called when the machine has stopped: closes the recording, writes the reports, and says what was found in all. */
+  /**
+   * Does the work, at whose end the machine has stopped, then finishes. Where the work fails, what was found is told and written before
+   * its error, and the process' exit status is that of the findings if they make the command fail.
+   */
+  async conclude<Result>(
+    work: () => Promise<Result>,
+  ): Promise<{ readonly result: Result; readonly outcome: SessionOutcome }> {
+    let result: Result;
+    try {
+      result = await work();
+    } catch (error) {
+      const { status } = await this.finish();
+      if (status === ExitStatus.findings) process.exitCode = status;
+      throw error;
+    }
+    return { result, outcome: await this.finish() };
+  }
+
+  /** To be called when the machine has stopped: says what was found in all, writes the reports, and closes the recording. */
   async finish(): Promise<SessionOutcome> {
-    const { findings, lost } = await this.host.findings();
-    await this.closeRecording();
+    const { state, findings, lost } = await this.lastAnswer();
     const machine = this.host.description;
     for (const { path, format } of this.flags.report ?? []) {
-      write(path, render[format](findings, { lost, machine }));
+      this.write(path, render[format](findings, { lost, machine, artifact: this.flags.record ?? path }));
     }
+    await this.closeRecording();
     this.tell(findings, lost);
-    return { findings, failed: findings.some(finding => failsOn(this.flags.failOn, finding)) };
+    const { failOn } = this.flags;
+    let failed = findings.some(finding => failsOn(failOn, finding));
+    if (state === 'failed') {
+      this.complain('the sanitizer failed before the end: there may be more mistakes than it found');
+      // Who wants to be told of mistakes must not take this for none.
+      if (failOn !== 'never') failed = true;
+    }
+    if (failed) return { findings, status: ExitStatus.findings };
+    return { findings, status: this.problems.length > 0 ? ExitStatus.failed : ExitStatus.ok };
+  }
+
+  /** Where the device thread ended by an error, there is what it told until then. */
+  private async lastAnswer(): Promise<FindingsAnswer> {
+    try {
+      return await this.host.findings();
+    } catch (error) {
+      this.complain(`the machine cannot be asked any more: ${(error as Error).message}`);
+      return { state: 'failed', findings: this.host.toldFindings, lost: 0 };
+    }
   }
 
   private tell(findings: readonly Finding[], lost: number): void {
@@ -56,12 +104,24 @@ export class DebugSession {
     const isAsked = this.flags.failOn !== 'never' || this.flags.report !== undefined;
     if (findings.length > 0 || isAsked) this.say(`\n${reportText(findings, false, { lost }).trimEnd()}`);
     const { record } = this.flags;
-    if (record === undefined || findings.length === 0) return;
+    if (record === undefined || findings.length === 0 || this.writer?.error !== undefined) return;
     this.say(`'viommu explain ${record} ${findings[0]!.id}' shows the first of them with all that happened around it.`);
   }
 
   private async record(path: string): Promise<void> {
-    const writer = await createRecording(path, this.host.description, this.flags.recordClasses);
+    const { description } = this.host;
+    let isStarting = true;
+    const onError = (error: Error) => {
+      if (!isStarting) this.problem(`the recording stops: cannot write ${path}: ${error.message}`);
+    };
+    const writer = await createRecording(path, description, this.flags.recordClasses, undefined, onError);
+    try {
+      await writer.settled();
+    } catch (error) {
+      await writer.close().catch(() => {});
+      throw new CommandFailure(`cannot write ${path}: ${(error as Error).message}`);
+    }
+    isStarting = false;
     this.writer = writer;
     this.tap = this.host.record(this.flags.recordClasses, words => writer.append(words));
   }
@@ -74,12 +134,26 @@ export class DebugSession {
       const { records, dropped } = await this.writer.close();
       this.say(`${path}: ${records} records${dropped > 0 ? `, ${dropped} dropped` : ''}`);
     } catch (error) {
-      throw new CommandFailure(`cannot write ${path}: ${(error as Error).message}`);
+      // What could not be written has been told when it happened.
+      if (this.writer.error !== error) this.problem(`cannot write ${path}: ${(error as Error).message}`);
     }
+  }
+
+  private write(path: string, text: string): void {
+    try {
+      writeFileSync(path, text);
+    } catch (error) {
+      this.problem(`cannot write the report ${path}: ${(error as Error).message}`);
+    }
+  }
+
+  private problem(text: string): void {
+    this.problems.push(text);
+    this.complain(text);
   }
 }
 
-type Render = (findings: readonly Finding[], options: { readonly lost: number; readonly machine: unknown }) => string;
+type Render = (findings: readonly Finding[], options: ReportOptions) => string;
 
 const render: Readonly<Record<ReportFormat, Render>> = {
   json: (findings, options) => `${JSON.stringify(reportJson(findings, options), undefined, 2)}\n`,
@@ -87,11 +161,3 @@ const render: Readonly<Record<ReportFormat, Render>> = {
   junit: reportJunit,
   text: (findings, options) => reportText(findings, false, options),
 };
-
-function write(path: string, text: string): void {
-  try {
-    writeFileSync(path, text);
-  } catch (error) {
-    throw new CommandFailure(`cannot write the report ${path}: ${(error as Error).message}`);
-  }
-}

@@ -98,7 +98,7 @@ function conclusion({ rounds, passed }: DemoReport): string {
   const cases = rounds.flatMap(round => round.cases);
   const tally = (outcome: CaseResult['outcome']) => cases.filter(one => one.outcome === outcome).length;
   const skipped = tally('SKIP');
-  const counts = `${tally('PASS')} passed, ${tally('FAIL')} failed${skipped ? `, ${skipped} skipped` : ''}`;
+  const counts = `${tally('PASS')} cases passed, ${tally('FAIL')} failed${skipped ? `, ${skipped} skipped` : ''}`;
   return `${passed ? 'PASS' : 'FAIL'}: ${counts}`;
 }
 

@@ -17,7 +17,7 @@ import { catchInterrupt, unlessInterrupted } from './interrupt.ts';
 import { judgeKernelLog } from './kernel-log.ts';
 import { addIommuOptions, type MachineFlags } from './machine-options.ts';
 import { printProgress } from './progress.ts';
-import { addSanitizeOptions, type SanitizeFlags } from './sanitize-options.ts';
+import { addSanitizeOptions, checkSanitizeFlags, type SanitizeFlags } from './sanitize-options.ts';
 import { stockGuest } from './stock-guest.ts';
 
 interface DemoFlags extends GuestFlags, SanitizeFlags, Pick<MachineFlags, 'cachingMode' | 'compat'> {
@@ -82,19 +82,21 @@ async function demo(flags: DemoFlags): Promise<void> {
   const run = await unlessInterrupted(interruption, prepareAndStart(flags));
   let rounds: RoundResult[] = [];
   let statistics: MachineStatistics | undefined;
-  try {
-    const outcome = Promise.race([runRounds(run, flags), run.guest.broken, run.console.panicked]);
-    rounds = await unlessInterrupted(interruption, outcome);
-    statistics = await run.guest.host.statistics();
-  } catch (error) {
-    // The finding says it better.
-    if (!run.guest.host.stoppedByFinding) throw error;
-  } finally {
-    run.agent.close();
-    await run.guest.close();
-    interruption.stop();
-  }
-  const { findings, failed } = await run.session.finish();
+  const { outcome } = await run.session.conclude(async () => {
+    try {
+      const all = Promise.race([runRounds(run, flags), run.guest.broken, run.console.panicked]);
+      rounds = await unlessInterrupted(interruption, all);
+      statistics = await run.guest.host.statistics();
+    } catch (error) {
+      // The finding says it better.
+      if (!run.guest.host.stoppedByFinding) throw error;
+    } finally {
+      run.agent.close();
+      await run.guest.close();
+      interruption.stop();
+    }
+  });
+  const { findings, status } = outcome;
   if (statistics === undefined) {
     console.error(reportText(findings));
     process.exitCode = ExitStatus.findings;
@@ -102,7 +104,7 @@ async function demo(flags: DemoFlags): Promise<void> {
   }
   const report = judged({ ...setting(run, flags), rounds, statistics, findings });
   printReport(report, flags);
-  process.exitCode = failed ? ExitStatus.findings : report.passed ? ExitStatus.ok : ExitStatus.failed;
+  process.exitCode = status === ExitStatus.ok && !report.passed ? ExitStatus.failed : status;
 }
 
 interface DemoRun {
@@ -117,6 +119,7 @@ interface DemoRun {
 }
 
 async function prepareAndStart(flags: DemoFlags): Promise<DemoRun> {
+  checkSanitizeFlags(flags);
   const topology = describeTopology(flags.topology, DEVICES);
   const devices = topology.endpoints.map(
     ({ requesterId }) => `edu@${formatRequesterId(requesterId)}${DEVICE_OPTIONS[flags.iommu]}`,

@@ -99,10 +99,12 @@ async function explainMachine(
   if (what?.fault !== undefined) {
     throw new UsageError("faults have numbers in a recording only: make one with 'viommu record'");
   }
-  const { findings, lost } = await connect(flags, machine => machine.findings());
+  const { state, findings, lost } = await connect(flags, machine => machine.findings());
+  if (state === 'off') terminal.complain('the machine looks for no mistakes: it was started with --sanitize off');
+  if (state === 'failed') terminal.complain('the sanitizer failed, and has looked at nothing since');
   const found = { findings, lost, replayed: false };
   if (what === undefined) {
-    if (flags.json) terminal.print(toJson({ findings, lost }));
+    if (flags.json) terminal.print(toJson({ state, findings, lost }));
     else print(terminal, listFindings(found));
     return;
   }

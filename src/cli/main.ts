@@ -75,7 +75,9 @@ process.stdout.on('error', error => {
 try {
   await buildProgram().parseAsync();
 } catch (error) {
-  process.exitCode = report(error);
+  const status = report(error);
+  // What was found before it went wrong counts for more.
+  if (status !== ExitStatus.failed || process.exitCode !== ExitStatus.findings) process.exitCode = status;
   // Work that was interrupted must not go on behind the user's back; whatever it holds ends with the process.
   if (error instanceof Interrupted) process.exit();
 }

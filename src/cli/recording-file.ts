@@ -12,12 +12,14 @@ export async function createRecording(
   machine: unknown,
   classes: number,
   kinds?: readonly EventKind[],
+  onError?: (error: Error) => void,
 ): Promise<RecordingWriter> {
   const host = { node: process.version, system: `${process.platform} ${release()}`, name: hostname() };
   try {
     const header = newHeader(machine, host);
     return await RecordingWriter.create(path, kinds ? { ...header, kinds: checkKindTable(kinds) } : header, {
       classes,
+      ...(onError === undefined ? {} : { onError }),
     });
   } catch (error) {
     if (error instanceof RecordingError || error instanceof KindTableError) throw new CommandFailure(error.message);

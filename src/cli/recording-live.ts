@@ -1,6 +1,6 @@
 /** What commands need of a running machine; `RemoteMachine` has it, and tests have their own. */
+import type { FindingsAnswer } from '../machine/debug-commands.ts';
 import type { EventKind } from '../trace/event-kinds.ts';
-import type { Finding } from '../trace/sanitizer/finding.ts';
 import { CommandFailure, UsageError } from './errors.ts';
 import { type RemoteFlags, withMachine } from './remote-access.ts';
 
@@ -17,7 +17,7 @@ export type TakeBatch = (words: Int32Array, dropped: number) => void;
 export interface TracedMachine {
   /** Ends with the connection; tells why. */
   readonly closed: Promise<Error>;
-  findings(): Promise<{ readonly findings: readonly Finding[]; readonly lost: number }>;
+  findings(): Promise<FindingsAnswer>;
   record(classes: number, take: TakeBatch): Promise<LiveRecording>;
 }
 

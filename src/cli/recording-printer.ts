@@ -1,13 +1,17 @@
 /** Prints records one by one, as lines for people or as JSON lines. */
 import type { RecordPredicate } from '../trace/event-filter.ts';
+import { Kind } from '../trace/event-kinds.ts';
 import type { RecordCursor } from '../trace/record-cursor.ts';
 import { formatRecord, formatTime, toJson as recordToJson } from '../trace/record-format.ts';
 import { AccessDecoder, formatAccess, isRegisterAccess } from './recording-access.ts';
+import { asFinding } from './recording-findings.ts';
 import { RegisterMap } from './recording-registers.ts';
 import { type Terminal, toJson } from './remote-access.ts';
 
 /** Lines that are given to the terminal together. */
 const LINES_AT_ONCE = 256;
+/** Of which it is known that they were printed: a file may hold any number. */
+const MAX_FINDINGS = 10_000;
 
 /** A record as text; it remembers what registers held. */
 export class RecordFormatter {
@@ -46,6 +50,8 @@ export class RecordPrinter {
   printed = 0;
   private readonly formatter: RecordFormatter;
   private lines: string[] = [];
+  /** Ids of findings that were printed. */
+  private readonly findings = new Set<string>();
 
   constructor(private readonly options: PrinterOptions) {
     this.formatter = new RecordFormatter(options.machine);
@@ -62,10 +68,32 @@ export class RecordPrinter {
     while (!this.full && cursor.next()) {
       if (!wanted(cursor)) continue;
       this.printed++;
-      this.lines.push(json ? toJson(this.formatter.object(cursor)) : this.formatter.line(cursor));
+      this.lines.push(json ? toJson(this.object()) : this.line());
       if (this.lines.length >= LINES_AT_ONCE) this.flush();
     }
     this.flush();
+  }
+
+  private line(): string {
+    const line = this.formatter.line(this.options.cursor);
+    const count = this.countAgain();
+    return count === undefined ? line : `${line} (told before; by now ${count === 1 ? 'once' : `${count} times`})`;
+  }
+
+  private object(): object {
+    const object = this.formatter.object(this.options.cursor);
+    return this.countAgain() === undefined ? object : { ...object, again: true };
+  }
+
+  /** A finding is recorded when it is new, and as it is at the end: then, how often it happened. */
+  private countAgain(): number | undefined {
+    const { cursor } = this.options;
+    if (cursor.kind !== Kind.finding) return undefined;
+    const finding = asFinding(cursor.value());
+    if (finding === undefined) return undefined;
+    if (this.findings.has(finding.id)) return finding.count;
+    if (this.findings.size < MAX_FINDINGS) this.findings.add(finding.id);
+    return undefined;
   }
 
   private flush(): void {

@@ -1,10 +1,12 @@
 /** The flags by which a command is told what to look for, what to do about it, and what to keep. */
-import { extname } from 'node:path';
+import { accessSync, constants, statSync } from 'node:fs';
+import { dirname, extname, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parseClasses } from '../trace/event-filter.ts';
 import { DETECTOR_NAMES, type DetectorName } from '../trace/sanitizer/detectors.ts';
 import type { Finding } from '../trace/sanitizer/finding.ts';
-import { parsePolicy, type SanitizePolicy } from '../trace/sanitizer/policy.ts';
+import { looksForAnything, parsePolicy, type SanitizePolicy } from '../trace/sanitizer/policy.ts';
+import { CommandFailure, UsageError } from './errors.ts';
 
 export interface SanitizeFlags {
   readonly sanitize: SanitizePolicy;
@@ -54,6 +56,29 @@ export function addSanitizeOptions(command: Command): Command {
         .argParser(asArgument(parseClasses))
         .default(parseClasses('all'), 'all'),
     );
+}
+
+/**
+ * What would only come out when the guest has run: throws a UsageError for flags that contradict each other, a CommandFailure for a
+ * file that cannot be written.
+ */
+export function checkSanitizeFlags({ sanitize, failOn, report = [], record }: SanitizeFlags): void {
+  if (failOn !== 'never' && !looksForAnything(sanitize)) {
+    throw new UsageError('--fail-on needs something to be looked for: leave out --sanitize off');
+  }
+  for (const { path } of report) checkWritable(path, `the report ${path}`);
+  if (record !== undefined) checkWritable(record, record);
+}
+
+/** Leaves no file behind. */
+function checkWritable(path: string, what: string): void {
+  try {
+    const existing = statSync(path, { throwIfNoEntry: false });
+    if (existing?.isDirectory()) throw new Error('it is a directory');
+    accessSync(existing === undefined ? dirname(resolve(path)) : path, constants.W_OK);
+  } catch (error) {
+    throw new CommandFailure(`cannot write ${what}: ${(error as Error).message}`);
+  }
 }
 
 export function parseFailOn(text: string): FailOn {

@@ -6,12 +6,12 @@ import { HostPort } from '../inspector/host-port.ts';
 import { MachineHost } from '../machine/host.ts';
 import type { TraceEvent } from '../trace/trace.ts';
 import { DebugSession } from './debug-session.ts';
-import { CommandFailure, ExitStatus } from './errors.ts';
+import { CommandFailure } from './errors.ts';
 import { eventToJson, formatEvent, isNotable } from './event-printer.ts';
 import { catchInterrupt } from './interrupt.ts';
 import { addMachineOptions, type MachineFlags, machineFromFlags } from './machine-options.ts';
 import { IOMMU_PLACED } from './placement.ts';
-import { addSanitizeOptions, type SanitizeFlags } from './sanitize-options.ts';
+import { addSanitizeOptions, checkSanitizeFlags, type SanitizeFlags } from './sanitize-options.ts';
 import { DMAR_FILE, MACHINE_FILE } from './serve-directory.ts';
 import { type RemoteFlags, type ServedRemote, serveFlags } from './serve-remote.ts';
 
@@ -58,30 +58,41 @@ async function serve(flags: ServeFlags): Promise<void> {
   const description = machineFromFlags(flags, ['edu@01:00.0', 'edu@02:00.0']);
   const directory = resolve(flags.dir);
   mkdirSync(directory, { recursive: true });
+  checkSanitizeFlags(flags);
   const interruption = catchInterrupt();
   const host = await MachineHost.start(description, directory, { sanitize: flags.sanitize });
   const machineFile = resolve(directory, MACHINE_FILE);
+  const stop = async () => {
+    await host.stop();
+    interruption.stop();
+  };
   let session: DebugSession;
   try {
     session = await DebugSession.start(host, flags, line => console.error(line));
-    const remote = await serveFlags(flags, new HostPort(host), directory);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  const { outcome } = await session.conclude(async () => {
     try {
-      writeFileSync(machineFile, `${JSON.stringify(description, undefined, 2)}\n`);
-      host.on('event', event => printEvent(event, flags, directory));
-      sayReady(host, remote, flags);
-      const ending = await Promise.race([interruption.signalled, host.ended]);
-      if (ending === undefined && !host.stoppedByFinding) {
-        throw new CommandFailure('the device thread ended by itself');
+      const remote = await serveFlags(flags, new HostPort(host), directory);
+      try {
+        writeFileSync(machineFile, `${JSON.stringify(description, undefined, 2)}\n`);
+        host.on('event', event => printEvent(event, flags, directory));
+        sayReady(host, remote, flags);
+        const ending = await Promise.race([interruption.signalled, host.ended]);
+        if (ending === undefined && !host.stoppedByFinding) {
+          throw new CommandFailure('the device thread ended by itself');
+        }
+      } finally {
+        await remote?.close();
+        rmSync(machineFile, { force: true });
       }
     } finally {
-      await remote?.close();
-      rmSync(machineFile, { force: true });
+      await stop();
     }
-  } finally {
-    await host.stop();
-    interruption.stop();
-  }
-  process.exitCode = (await session.finish()).failed ? ExitStatus.findings : ExitStatus.ok;
+  });
+  process.exitCode = outcome.status;
 }
 
 function sayReady({ sockets }: MachineHost, remote: ServedRemote | undefined, flags: ServeFlags): void {

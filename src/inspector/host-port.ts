@@ -1,7 +1,7 @@
 /** A machine on its device thread, as the remote API sees it. */
 import type { MachineHost } from '../machine/host.ts';
 import type { MachineEvent, RemoteCommand } from '../machine/operations-command.ts';
-import type { MachineEvents, MachinePort } from './machine-port.ts';
+import type { FindingEvents, MachineEvents, MachinePort } from './machine-port.ts';
 
 export class HostPort implements MachinePort {
   readonly events: MachineEvents = {
@@ -10,7 +10,11 @@ export class HostPort implements MachinePort {
       this.host.off('event', listener).off('callback', listener),
   };
 
-  constructor(private readonly host: MachineHost) {}
+  readonly newFindings: FindingEvents;
+
+  constructor(private readonly host: MachineHost) {
+    this.newFindings = host;
+  }
 
   operate: MachinePort['operate'] = (operation, args) =>
     this.ask({ name: 'operate', operation, args } as RemoteCommand);

@@ -24,12 +24,18 @@ import type {
 import type { RecordTap } from '../machine/record-taps.ts';
 import type { InterfaceAnswer } from '../machine/remote-commands.ts';
 import type { EventKind } from '../trace/event-kinds.ts';
+import type { Finding } from '../trace/sanitizer/finding.ts';
 
 /**
  * Whole records, in slots of 32 bytes; only good until the call returns. Who replays a file waits for the promise; a machine waits for
  * nobody.
  */
 export type TakeBatch = (words: Int32Array) => void | Promise<void>;
+
+export interface FindingEvents {
+  on(event: 'finding', listener: (finding: Finding) => void): unknown;
+  off(event: 'finding', listener: (finding: Finding) => void): unknown;
+}
 
 export interface MachineEvents {
   on(event: 'event', listener: (event: MachineEvent) => void): unknown;
@@ -75,4 +81,6 @@ export interface MachinePort {
   resume(): Promise<StateAnswer>;
   /** Trace events, and calls of callbacks. */
   readonly events: MachineEvents;
+  /** New findings, as they come. Missing: there come none. */
+  readonly newFindings?: FindingEvents;
 }

@@ -77,8 +77,11 @@ export const DROPPED_EVENT = 'subscription.dropped';
 /** Carries records: `detail.words`, whole ones, in slots of 32 bytes (docs/recordings.md). */
 export const RECORDS_EVENT = 'records';
 
+/** Told with each new finding: `detail.finding`. */
+export const FINDING_EVENT = 'finding';
+
 export interface RemoteEvent {
-  /** The kind: that of a trace event, of a callback, `RECORDS_EVENT` or `DROPPED_EVENT`. */
+  /** The kind: that of a trace event, of a callback, `FINDING_EVENT`, `RECORDS_EVENT` or `DROPPED_EVENT`. */
   readonly event: string;
   readonly subscription: number;
   /** What the subscriber gave with its subscription. */

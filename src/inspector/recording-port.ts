@@ -47,8 +47,8 @@ export class RecordingPort implements MachinePort {
   }
 
   async findings(): Promise<FindingsAnswer> {
-    const { findings, lost } = this.replayed();
-    return { findings, lost };
+    const { state, findings, lost } = this.replayed();
+    return { state, findings, lost };
   }
 
   /** As they were at the end. */
@@ -120,7 +120,7 @@ function replayAll(reader: RecordingReader): Replay {
   const mappings = sanitizer.mappings();
   const attachments = sanitizer.attachments();
   sanitizer.finish(time);
-  return { findings: sanitizer.findings, lost: sanitizer.lost, mappings, attachments };
+  return { state: 'on', findings: sanitizer.findings, lost: sanitizer.lost, mappings, attachments };
 }
 
 /** Names by requester id; none where the file does not say. */

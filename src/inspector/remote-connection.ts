@@ -1,6 +1,5 @@
 /** One client of the remote API: its requests under way, its subscriptions, and what waits to be read by it. */
 import type { WebSocket } from 'ws';
-import type { MachineEvent } from '../machine/operations-command.ts';
 import type { RecordTap } from '../machine/record-taps.ts';
 import { decodeMessage, encodeMessage } from './codec.ts';
 import { MAX_ANSWER_BYTES, type RemoteLimits, requestLimits } from './limits.ts';
@@ -97,7 +96,7 @@ export class RemoteConnection implements Subscriber {
     return id;
   }
 
-  hear(machine: string, event: MachineEvent): void {
+  hear(machine: string, event: SubscribedEvent): void {
     for (const subscription of this.subscriptions.values()) {
       if (subscription.wants(machine, event.kind)) this.offer(subscription, event);
     }

@@ -6,12 +6,14 @@ import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type WebSocket, WebSocketServer } from 'ws';
 import type { MachineEvent } from '../machine/operations-command.ts';
+import type { Finding } from '../trace/sanitizer/finding.ts';
 import { AccessError, type AccessRules, DEFAULT_HOST, isLoopback, refusal, webSocketUrl } from './access.ts';
 import { defaultLimits, MAX_REQUEST_BYTES, type RemoteLimits } from './limits.ts';
 import type { MachinePort } from './machine-port.ts';
-import { SUBPROTOCOL } from './protocol.ts';
+import { FINDING_EVENT, SUBPROTOCOL } from './protocol.ts';
 import { RemoteConnection, type RemoteCounters } from './remote-connection.ts';
 import type { Machines } from './requests.ts';
+import type { SubscribedEvent } from './subscriptions.ts';
 
 /** The server stops; clients see it in the close frame. */
 const GOING_AWAY = 1001;
@@ -46,7 +48,11 @@ export class RemoteServer {
     handleProtocols: () => SUBPROTOCOL,
   });
   private readonly connections = new Map<WebSocket, RemoteConnection>();
-  private readonly listeners: { port: MachinePort; listener: (event: MachineEvent) => void }[] = [];
+  private readonly listeners: {
+    port: MachinePort;
+    listener: (event: MachineEvent) => void;
+    onFinding: (finding: Finding) => void;
+  }[] = [];
   private readonly limits: RemoteLimits;
   private readonly rules: AccessRules;
   private readonly keepAlive: NodeJS.Timeout;
@@ -76,11 +82,14 @@ export class RemoteServer {
     this.http.maxConnections = this.limits.connections + HANDSHAKES_AT_ONCE;
     this.http.on('upgrade', (request, socket, head) => this.upgrade(request, socket, head));
     for (const [name, port] of options.machines) {
-      const listener = (event: MachineEvent) => {
+      const listener = (event: SubscribedEvent) => {
         for (const connection of this.connections.values()) connection.hear(name, event);
       };
-      this.listeners.push({ port, listener });
+      const onFinding = (finding: Finding) =>
+        listener({ kind: FINDING_EVENT, source: 'sanitizer', detail: { finding } });
+      this.listeners.push({ port, listener, onFinding });
       port.events.on('event', listener);
+      port.newFindings?.on('finding', onFinding);
     }
     this.keepAlive = setInterval(() => {
       for (const connection of this.connections.values()) connection.keepAlive();
@@ -97,11 +106,16 @@ export class RemoteServer {
     return this.connections.size;
   }
 
-  /** Takes leave of every client and frees the address; requests under way stay without an answer. */
+  /** Takes leave of every client and frees the address; requests that still wait for something stay without an answer. */
   async close(): Promise<void> {
     this.closing = true;
     clearInterval(this.keepAlive);
-    for (const { port, listener } of this.listeners.splice(0)) port.events.off('event', listener);
+    for (const { port, listener, onFinding } of this.listeners.splice(0)) {
+      port.events.off('event', listener);
+      port.newFindings?.off('finding', onFinding);
+    }
+    // Requests whose answers are there already are answered.
+    await new Promise(resolve => setImmediate(resolve));
     const closed = new Promise<void>(resolve => this.http.close(() => resolve()));
     const left = [...this.connections.keys()].map(socket => once(socket, 'close'));
     for (const socket of this.connections.keys()) socket.close(GOING_AWAY, 'the server stops');

@@ -8,11 +8,14 @@ import { Walker, WalkStatus } from '../page-tables/walker.ts';
 import { MappingSource } from '../trace/event-kinds.ts';
 import type { Events } from '../trace/events.ts';
 import { MappingRuns } from './mapping-runs.ts';
-import { pack, shiftOfMapping } from './packed-mapping.ts';
+import { MappingTable } from './mapping-table.ts';
+import { pack, permissionsOfMapping, shiftOfMapping } from './packed-mapping.ts';
 import { TableScan } from './table-scan.ts';
 
-/** Of all domains together; beyond it the oldest of the domain are forgotten, and counted. */
+/** Of all domains together, of which one leaves a quarter to the others; beyond it none is taken in, and that is counted. */
 export const KNOWN_MAPPINGS_MAX = 65536;
+/** Known mappings that an invalidation of a whole domain compares; the next one goes on with others. */
+export const COMPARES_MAX = 2048;
 /** What one invalidation looks at in search of new mappings: entries that map pages, and entries in all. */
 export const SCAN_LEAVES_MAX = 4096;
 export const SCAN_STEPS_MAX = 16384;
@@ -21,6 +24,15 @@ export const SCAN_STEPS_MAX = 16384;
  * are not searched for there.
  */
 export const REMOTE_COMPARES_MAX = 64;
+
+/** log2 of how many looks at an entry, without a walk, count as one comparison. */
+const WORK_SHIFT = 3;
+
+/** `Access` bits. */
+const READ_WRITE = 3;
+
+/** Comparisons that telling of a change is worth. */
+const CHANGE_WORK = 8;
 
 type Source = (typeof MappingSource)[keyof typeof MappingSource];
 
@@ -32,7 +44,7 @@ function pageOf(high: number, low: number): number {
 
 interface DomainMappings {
   /** By first page. */
-  readonly byPage: Map<number, number>;
+  readonly byPage: MappingTable<number>;
   /** Numbers of mappings larger than a page, by log2 of their bytes. */
   readonly large: Map<number, number>;
   /** Where the next search through the whole domain begins. */
@@ -46,8 +58,10 @@ export interface DomainTables {
 }
 
 export class KnownMappings {
-  /** Mappings forgotten because there were too many. */
+  /** How often a mapping was not taken in because there were too many. */
   forgotten = 0;
+  /** Grows by what is done, in comparisons of one mapping: about 100 ns each. */
+  work = 0;
 
   private size = 0;
   private readonly domains = new Map<number, DomainMappings>();
@@ -56,6 +70,7 @@ export class KnownMappings {
   private readonly runs: MappingRuns;
   /** log2 of the bytes of large pages. */
   private readonly largeShifts: readonly number[];
+  private readonly maxOfDomain: number;
 
   /** Throws a RangeError on formats whose pages are not of 4 KiB. */
   constructor(
@@ -68,6 +83,7 @@ export class KnownMappings {
     this.walker = new Walker(format, memory, false);
     this.scan = new TableScan(format, memory);
     this.runs = new MappingRuns(events, source);
+    this.maxOfDomain = max - (max >>> 2);
     this.largeShifts = format.levels.flatMap((level, i) =>
       i === 0 || level.leaf === LeafRule.never ? [] : [12 + format.bitsPerLevel * i],
     );
@@ -103,16 +119,23 @@ export class KnownMappings {
     this.search(domain, tables, first, first + pages - 1, how);
   }
 
-  /** The same for all of the domain. */
+  /** Compares what is known at one address, and searches for nothing. */
+  compareAt(domain: number, tables: DomainTables, high: number, low: number, how: Source): void {
+    const page = pageOf(high, low);
+    this.compare(domain, tables, page, page, how);
+  }
+
+  /** For all of the domain: up to `COMPARES_MAX` of what is known, in turns, and a search for what is new that goes on the next time. */
   compareDomain(domain: number, tables: DomainTables, how: Source): void {
-    this.compare(domain, tables, 0, PAGES_END - 1, how);
+    const before = this.domains.get(domain);
+    if (before !== undefined) this.settle(domain, before, tables, this.inTurn(before, tables), how);
     const resume = this.domains.get(domain)?.resume ?? 0;
     const stopped = this.search(domain, tables, resume, PAGES_END - 1, how);
     const known = this.domains.get(domain);
     if (known !== undefined) known.resume = Math.max(stopped, 0);
   }
 
-  /** Compares what is known, and searches for nothing: the domain's tables are about to go. */
+  /** Compares all that is known, and searches for nothing: the domain's tables are about to go. */
   compareKnown(domain: number, tables: DomainTables, how: Source): void {
     this.compare(domain, tables, 0, PAGES_END - 1, how);
   }
@@ -122,7 +145,6 @@ export class KnownMappings {
     const known = this.domains.get(domain);
     if (known === undefined) return;
     this.size -= known.byPage.size;
-    known.byPage.clear();
     this.domains.delete(domain);
   }
 
@@ -133,16 +155,46 @@ export class KnownMappings {
   private compare(domain: number, tables: DomainTables, first: number, last: number, how: Source): void {
     const known = this.domains.get(domain);
     if (known === undefined) return;
-    const remote = this.memory.windows[tables.rootFrame >>> 18] === undefined;
-    for (const page of this.differing(known, tables, first, last, remote ? REMOTE_COMPARES_MAX : this.max)) {
+    const limit = this.isRemote(tables) ? REMOTE_COMPARES_MAX : this.max;
+    this.settle(domain, known, tables, this.differing(known, tables, first, last, limit), how);
+  }
+
+  /** Looks again at pages that seemed to differ from what is known of them, and tells. */
+  private settle(
+    domain: number,
+    known: DomainMappings,
+    tables: DomainTables,
+    pages: readonly number[],
+    how: Source,
+  ): void {
+    for (const page of pages) {
+      // A reset may have come while guest memory was read.
+      if (this.domains.get(domain) !== known) break;
       const before = known.byPage.get(page);
       const now = before === undefined ? -1 : this.walk(tables, page);
-      // A reset may have come while guest memory was read.
-      if (before === undefined || now === before || known.byPage.get(page) !== before) continue;
+      if (before === undefined || now === before) continue;
+      if (this.domains.get(domain) !== known || known.byPage.get(page) !== before) continue;
       if (now < 0 || shiftOfMapping(now) !== shiftOfMapping(before)) this.remove(domain, known, page, before, how);
       else this.replace(domain, page, before, now, how);
     }
     this.runs.flush();
+  }
+
+  private isRemote(tables: DomainTables): boolean {
+    return this.memory.windows[tables.rootFrame >>> 18] === undefined;
+  }
+
+  /** First pages of known mappings whose turn it is and that differ from the tables, in order. */
+  private inTurn(known: DomainMappings, tables: DomainTables): number[] {
+    const limit = this.isRemote(tables) ? REMOTE_COMPARES_MAX : COMPARES_MAX;
+    const found: number[] = [];
+    for (let left = Math.min(limit, known.byPage.size); left > 0; left--) {
+      const page = known.byPage.next();
+      const mapping = known.byPage.get(page);
+      if (mapping === undefined) break;
+      if (this.walk(tables, page, permissionsOfMapping(mapping)) !== mapping) found.push(page);
+    }
+    return found.sort((a, b) => a - b);
   }
 
   /** First pages of known mappings that share an address with the range and differ from the tables, in order; walks `limit` times. */
@@ -150,12 +202,16 @@ export class KnownMappings {
     const found: number[] = [];
     let left = limit;
     const look = (page: number, mapping: number) => {
-      if (left-- > 0 && this.walk(tables, page) !== mapping) found.push(page);
+      if (left-- > 0 && this.walk(tables, page, permissionsOfMapping(mapping)) !== mapping) found.push(page);
     };
     if (last - first >= known.byPage.size) {
-      for (const [page, mapping] of known.byPage) {
-        if (page <= last && page + 2 ** (shiftOfMapping(mapping) - 12) > first) look(page, mapping);
-      }
+      this.work += known.byPage.size >>> WORK_SHIFT;
+      const within: number[] = [];
+      known.byPage.forEach((page, mapping) => {
+        if (page <= last && page + 2 ** (shiftOfMapping(mapping) - 12) > first) within.push(page);
+      });
+      // Apart, because memory that is waited for may bring a reset.
+      for (const page of within) look(page, known.byPage.get(page)!);
       return found.sort((a, b) => a - b);
     }
     for (const shift of this.largeShifts) {
@@ -164,6 +220,7 @@ export class KnownMappings {
       const mapping = known.byPage.get(around);
       if (mapping !== undefined && shiftOfMapping(mapping) === shift) look(around, mapping);
     }
+    this.work += (last - first) >>> WORK_SHIFT;
     for (let page = first; page <= last; page++) {
       const mapping = known.byPage.get(page);
       if (mapping !== undefined) look(page, mapping);
@@ -173,6 +230,7 @@ export class KnownMappings {
 
   /** Tells of mappings that are there and were not known. Returns where a limit ended the search, or -1. */
   private search(domain: number, tables: DomainTables, first: number, last: number, how: Source): number {
+    if (this.isFull(this.domains.get(domain))) return -1;
     const limits = { leaves: SCAN_LEAVES_MAX, steps: SCAN_STEPS_MAX };
     const stopped = this.scan.run(tables.rootFrame, tables.levels, first, last, limits, page => {
       const known = this.domains.get(domain);
@@ -182,16 +240,20 @@ export class KnownMappings {
       if (known !== undefined) this.dropAround(domain, known, page, shiftOfMapping(mapping), how);
       this.replace(domain, page, undefined, mapping, how);
     });
+    this.work += this.scan.steps >>> WORK_SHIFT;
     this.runs.flush();
     return stopped;
   }
 
-  /** What a walk from the root says of a page, or -1 where nothing can be accessed. */
-  private walk({ rootFrame, levels }: DomainTables, page: number): number {
+  /** What a walk from the root says of a page, or -1 where nothing can be accessed. `expected`: `Access` bits that are likely allowed. */
+  private walk({ rootFrame, levels }: DomainTables, page: number, expected = READ_WRITE): number {
     const { walker } = this;
+    this.work++;
     const high = Math.floor(page / 2 ** 20) | 0;
     const low = ((page % 2 ** 20) << 12) | 0;
-    const status = walker.walk(rootFrame, levels, high, low, 0);
+    // An access that is allowed takes the walker's short way; what is allowed at all, the walk for none tells.
+    let status = walker.walk(rootFrame, levels, high, low, expected);
+    if (status === WalkStatus.denied) status = walker.walk(rootFrame, levels, high, low, 0);
     if (status !== WalkStatus.ok || walker.permissions === 0) return -1;
     return pack(walker.frame - (page % 2 ** (walker.shift - 12)), walker.shift, walker.permissions);
   }
@@ -207,6 +269,7 @@ export class KnownMappings {
   }
 
   private remove(domain: number, known: DomainMappings, page: number, mapping: number, how: Source): void {
+    this.work += CHANGE_WORK;
     known.byPage.delete(page);
     this.size--;
     countLarge(known, shiftOfMapping(mapping), -1);
@@ -221,31 +284,25 @@ export class KnownMappings {
       before = undefined;
       known = this.domains.get(domain);
     }
+    if (before === undefined && this.isFull(known)) {
+      this.forgotten++;
+      return;
+    }
     if (known === undefined) {
-      known = { byPage: new Map(), large: new Map(), resume: 0 };
+      known = { byPage: new MappingTable(), large: new Map(), resume: 0 };
       this.domains.set(domain, known);
     }
-    if (before === undefined) {
-      this.makeRoom(known);
-      this.size++;
-    } else countLarge(known, shiftOfMapping(before), -1);
+    this.work += CHANGE_WORK;
+    if (before === undefined) this.size++;
+    else countLarge(known, shiftOfMapping(before), -1);
     known.byPage.set(page, mapping);
     countLarge(known, shiftOfMapping(mapping), 1);
     this.runs.add(before === undefined ? 'added' : 'changed', domain, page, mapping, before ?? mapping, how);
   }
 
-  /** The oldest of this domain goes, or of any other that has one. */
-  private makeRoom(known: DomainMappings): void {
-    if (this.size < this.max) return;
-    for (const candidate of [known, ...this.domains.values()]) {
-      for (const [page, mapping] of candidate.byPage) {
-        candidate.byPage.delete(page);
-        countLarge(candidate, shiftOfMapping(mapping), -1);
-        this.size--;
-        this.forgotten++;
-        return;
-      }
-    }
+  /** Whether the domain cannot have one more. */
+  private isFull(known: DomainMappings | undefined): boolean {
+    return this.size >= this.max || (known !== undefined && known.byPage.size >= this.maxOfDomain);
   }
 }
 

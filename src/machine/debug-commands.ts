@@ -3,7 +3,12 @@ import type { Finding } from '../trace/sanitizer/finding.ts';
 import type { Attachment, LiveMapping } from '../trace/sanitizer/sanitizer.ts';
 import type { InjectionRule } from './injection/rules.ts';
 
+/** `off`: no detector is on. `failed`: it, or the machine, ended by an error of ours, and has looked at nothing since. */
+export type SanitizerState = 'on' | 'off' | 'failed';
+
 export interface FindingsAnswer {
+  /** Only where it is `on`, no findings mean that there was nothing to be found. */
+  readonly state: SanitizerState;
   readonly findings: readonly Finding[];
   /** Findings beyond what is kept. */
   readonly lost: number;

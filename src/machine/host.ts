@@ -60,6 +60,8 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
   /** The findings, when there is nobody left to ask. */
   private lastWords: LastWords | undefined;
   private stopped = false;
+  /** By id, as they were when they were new. */
+  private readonly told = new Map<string, Finding>();
   /** Why nothing can be asked any more: the error that ended the device thread, or that it was stopped. */
   private gone: Error | undefined;
 
@@ -84,7 +86,11 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
     super();
     this.wakeDescriptor = createEventFd();
     const ring = allocateEventRing();
-    this.taps = new RecordTaps(new EventRingReader(ring), classes => this.want(classes));
+    this.taps = new RecordTaps(
+      new EventRingReader(ring),
+      classes => this.want(classes),
+      error => this.tellError('who took records failed and gets no more', error),
+    );
     const workerData: DeviceThreadData = {
       description,
       directory,
@@ -127,9 +133,21 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
     return this.stopped;
   }
 
-  /** What the sanitizer found so far; after the end, what it found in all. */
+  /** What the sanitizer found so far; after the end, what it found in all. Rejects where the device thread ended by an error. */
   async findings(): Promise<FindingsAnswer> {
-    return this.lastWords ?? ((await this.ask({ name: 'findings' })) as FindingsAnswer);
+    if (this.lastWords !== undefined) return this.lastWords;
+    try {
+      return (await this.ask({ name: 'findings' })) as FindingsAnswer;
+    } catch (error) {
+      // The machine ended after it was asked, and before it heard of that.
+      if (this.lastWords === undefined) throw error;
+      return this.lastWords;
+    }
+  }
+
+  /** The findings that came here so far, as they were when they were new: what is left where the device thread ended by an error. */
+  get toldFindings(): readonly Finding[] {
+    return [...this.told.values()];
   }
 
   /** What is mapped and attached, as the sanitizer knows it. */
@@ -247,6 +265,7 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
 
   private hear(message: Exclude<DeviceThreadMessage, { type: 'ready' }>): void {
     if (message.type === 'finding') {
+      this.told.set(message.finding.id, message.finding);
       this.emit('finding', message.finding);
       return;
     }
@@ -270,6 +289,11 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
     this.waiting.delete(message.id);
     if (message.type === 'refused') waiting?.reject(new Error(message.reason));
     else waiting?.resolve(message.result);
+  }
+
+  private tellError(what: string, error: unknown): void {
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    this.emit('event', { kind: 'internal.error', source: 'machine', detail: { what, error: text } });
   }
 
   private leave(reason: Error): void {

@@ -25,6 +25,8 @@ export class RecordTaps {
   constructor(
     private readonly ring: EventRingReader,
     private readonly want: (classes: number) => void,
+    /** Told of a taker that threw, which gets nothing more. */
+    private readonly onError: (error: unknown) => void,
   ) {}
 
   /** A taker gets all that anybody wants: who wants less looks at the kinds. */
@@ -54,7 +56,7 @@ export class RecordTaps {
   /** Takes what is there now; returns how many slots. */
   drain(): number {
     return this.ring.drain(words => {
-      for (const { take } of this.takers) take(words);
+      for (const taker of this.takers) this.give(taker, words);
     });
   }
 
@@ -63,6 +65,16 @@ export class RecordTaps {
     this.timer = undefined;
     this.drain();
     this.takers.clear();
+  }
+
+  /** One taker's mistake must not keep the records from the others, nor bring them again. */
+  private give(taker: Taker, words: Int32Array): void {
+    try {
+      taker.take(words);
+    } catch (error) {
+      if (this.takers.delete(taker)) this.want(this.classes);
+      this.onError(error);
+    }
   }
 
   private get classes(): number {

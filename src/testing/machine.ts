@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ConnectOptions, RemoteMachine } from '../inspector/remote-client.ts';
 import { readRemoteFile } from '../inspector/remote-file.ts';
+import type { FindingsAnswer } from '../machine/debug-commands.ts';
 import { describeMachine, type IommuKindName, type MachineDescription } from '../machine/description.ts';
 import { MachineHost } from '../machine/host.ts';
 import type { InjectionRule } from '../machine/injection/rules.ts';
@@ -165,6 +166,11 @@ export class TestMachine {
     return (await this.access.findings()).findings;
   }
 
+  /** The same, with whether anybody looks for mistakes. */
+  findingsAnswer(): Promise<FindingsAnswer> {
+    return this.access.findings();
+  }
+
   /** What is mapped now, as far as it was seen; by domain and address. */
   async mappings(): Promise<readonly LiveMapping[]> {
     return sortMappings((await this.access.mappings()).mappings);
@@ -231,7 +237,7 @@ export class TestMachine {
       for (const record of this.records.all()) if (takes(record)) return record;
       return undefined;
     }, timeoutMs);
-    if (found === undefined) throw new Error(`there was no such record within ${timeoutMs} ms`);
+    if (found === undefined) throw new Error(`there was no such record ${this.when(timeoutMs)}`);
     return found;
   }
 
@@ -245,7 +251,11 @@ export class TestMachine {
     if (found !== undefined) return found;
     const wanted = describeExpectedFinding(detector, expected);
     const there = describeFindings(await this.findings());
-    throw new Error(`there was no finding of ${wanted} within ${timeoutMs} ms; there are:\n${there}`);
+    throw new Error(`there was no finding of ${wanted} ${this.when(timeoutMs)}; there are:\n${there}`);
+  }
+
+  private when(timeoutMs: number): string {
+    return this.ended ? 'before the machine ended' : `within ${timeoutMs} ms`;
   }
 
   /** The same; undefined where there is none within the time. Rejects where nobody has the device's name. */

@@ -7,7 +7,13 @@
  */
 import { expect } from 'vitest';
 import type { DetectorName } from '../trace/sanitizer/detectors.ts';
-import { describeExpectedFinding, describeFinding, describeFindings, type ExpectedFinding } from './findings.ts';
+import {
+  checkLooked,
+  describeExpectedFinding,
+  describeFinding,
+  describeFindings,
+  type ExpectedFinding,
+} from './findings.ts';
 import { TestMachine, type WaitOptions } from './machine.ts';
 import { describeExpected, describeRun, describeTranslations, type ExpectedTranslation } from './translations.ts';
 
@@ -37,7 +43,9 @@ expect.extend({
   async toHaveNoFindings(received: unknown, { notes = false }: NoFindingsOptions = {}) {
     const machine = machineOf(received);
     await machine.settle();
-    const findings = (await machine.findings()).filter(({ severity }) => notes || severity !== 'note');
+    const answer = await machine.findingsAnswer();
+    const findings = answer.findings.filter(({ severity }) => notes || severity !== 'note');
+    if (findings.length === 0) checkLooked(answer);
     return {
       pass: findings.length === 0,
       message: () =>
@@ -56,7 +64,9 @@ expect.extend({
     const machine = machineOf(received);
     if (this.isNot) await machine.settle();
     const found = await machine.lookForFinding(detector, expected, this.isNot ? 0 : timeoutMs);
-    const findings = await machine.findings();
+    const answer = await machine.findingsAnswer();
+    const { findings } = answer;
+    if (found === undefined) checkLooked(answer);
     return {
       pass: found !== undefined,
       message: () =>

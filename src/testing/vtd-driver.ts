@@ -8,7 +8,7 @@ import type { GuestFunction } from './guest-function.ts';
 import { type GuestRam, PAGE_BYTES } from './guest-memory.ts';
 
 /** Registers (11.4), in BAR 0. */
-const Register = { gcmd: 0x18, gsts: 0x1c, rtaddr: 0x20, iqt: 0x88, iqa: 0x90 } as const;
+const Register = { cap: 0x08, gcmd: 0x18, gsts: 0x1c, rtaddr: 0x20, iqt: 0x88, iqa: 0x90 } as const;
 const Command = { translation: 2 ** 31, setRoot: 2 ** 30, queue: 2 ** 26 } as const;
 /** Of GSTS: which bits are switches, to be kept when another one is set (11.4.4.1). */
 const SWITCHES = 0x96ffffff;
@@ -32,6 +32,8 @@ const STATUS_WRITE = 1n << 5n;
 const STATUS_BYTES = 4n;
 const TIMEOUT_MS = 5000;
 const STATUS_LOOKS = 1000;
+/** Descriptors of one unmapping: they must fit into the queue beside what waits there. */
+const BLOCKS_AT_ONCE = 32;
 
 export type Permission = 'read' | 'write' | 'read-write';
 const PERMISSIONS: Readonly<Record<Permission, bigint>> = { read: 1n, write: 2n, 'read-write': 3n };
@@ -54,6 +56,9 @@ export class VtdDriver {
   /** A word for each wait descriptor: the unit writes it when it gets there. */
   private readonly status: bigint;
   private readonly contexts = new Map<number, bigint>();
+  private readonly pageSelective: boolean;
+  /** Of an invalidation of pages: so many address bits at most may be left out. */
+  private readonly largestMask: number;
   private nextDomain = 1;
   private tail = 0;
   private waits = 0;
@@ -65,6 +70,9 @@ export class VtdDriver {
     this.root = memory.allocate();
     this.queue = memory.allocate();
     this.status = memory.allocate();
+    const capabilities = unit.read64(BAR, Register.cap);
+    this.pageSelective = ((capabilities >> 39n) & 1n) !== 0n;
+    this.largestMask = Number((capabilities >> 48n) & 0x3fn);
     unit.write64(BAR, Register.rtaddr, this.root);
     this.command(Command.setRoot);
     unit.write64(BAR, Register.iqt, 0n);
@@ -104,7 +112,7 @@ export class VtdDriver {
 
   async unmap(domain: VtdDomain, iova: bigint, pages = 1): Promise<void> {
     this.clear(domain, iova, pages);
-    await this.flush(domain);
+    await this.completed(this.queuePageFlush(domain, iova, pages));
   }
 
   /** What is wrong to do alone: takes the pages out of the tables and leaves the IOTLB as it is. */
@@ -121,6 +129,17 @@ export class VtdDriver {
   /** The same without waiting. */
   queueFlush(domain: VtdDomain): Completion {
     this.submit(DescriptorType.iotlb | Granularity.domain | DRAIN | (BigInt(domain.id) << 16n), 0n);
+    return this.queueWait();
+  }
+
+  /** The same for these pages only, where the unit can do that (11.4.2: PSI, MAMV). */
+  queuePageFlush(domain: VtdDomain, iova: bigint, pages = 1): Completion {
+    const blocks = this.pageSelective ? alignedBlocks(iova / PAGE, pages, this.largestMask) : undefined;
+    if (blocks === undefined) return this.queueFlush(domain);
+    for (const { page, mask } of blocks) {
+      const what = DescriptorType.iotlb | Granularity.page | DRAIN | (BigInt(domain.id) << 16n);
+      this.submit(what, (page * PAGE) | BigInt(mask));
+    }
     return this.queueWait();
   }
 
@@ -201,6 +220,24 @@ function requesterIdOf(address: string): number {
   const match = /^([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])$/.exec(address);
   if (match === null) throw new Error(`'${address}' is not an address such as 01:00.0`);
   return (Number.parseInt(match[1]!, 16) << 8) | ((Number.parseInt(match[2]!, 16) & 31) << 3) | Number(match[3]);
+}
+
+/** Pages as blocks of 2^mask, each at a multiple of its size. Undefined: there would be so many that a domain is sooner flushed. */
+function alignedBlocks(
+  first: bigint,
+  pages: number,
+  largestMask: number,
+): { readonly page: bigint; readonly mask: number }[] | undefined {
+  const blocks: { page: bigint; mask: number }[] = [];
+  for (let page = first, left = pages; left > 0; ) {
+    let mask = 0;
+    while (mask < largestMask && 2 ** (mask + 1) <= left && page % 2n ** BigInt(mask + 1) === 0n) mask++;
+    blocks.push({ page, mask });
+    if (blocks.length > BLOCKS_AT_ONCE) return undefined;
+    page += 2n ** BigInt(mask);
+    left -= 2 ** mask;
+  }
+  return blocks;
 }
 
 function entryIn(table: bigint, iova: bigint, level: number): bigint {

@@ -290,9 +290,9 @@ export class Tracer implements Trace, Events {
   }
 
   /** A listener's mistake must not become the device's: it is told, and the listener hears no more. */
-  private dismiss(error: unknown): void {
+  dismiss(error: unknown): void {
     this.listener = undefined;
-    this.forward.note('internal.error', 'trace', {
+    this.note('internal.error', 'trace', {
       what: 'a listener to events failed and hears no more',
       error: error instanceof Error ? (error.stack ?? error.message) : String(error),
     });

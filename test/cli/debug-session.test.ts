@@ -1,5 +1,5 @@
 /** `viommu serve` with the flags of the debugger, and a driver behind it that is wrong. */
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { TestGuest } from '../../src/testing/guest.ts';
@@ -34,6 +34,7 @@ async function serve(...flags: string[]): Promise<Served> {
   cleanups.push(remove);
   const file = (name: string) => join(directory, name);
   const words = flags.map(flag => flag.replace('DIR', directory));
+  mkdirSync(file('gone'));
   const program = startProgram(['serve', '--dir', directory, '--device', 'edu@01:00.0', ...words]);
   cleanups.push(async () => {
     program.child.kill('SIGKILL');
@@ -138,10 +139,71 @@ describe('viommu serve', { timeout: TIMEOUT_MS }, () => {
     expect(readFileSync(file('none.xml'), 'utf8')).toMatch(/failures="0"/);
   });
 
-  it('says that a report cannot be written', async () => {
-    const { outcome } = await neverMapped('--report', 'DIR/nowhere/findings.json');
-    expect(outcome.stderr).toMatch(/cannot write the report .*nowhere\/findings\.json/);
-    expect(outcome.status).toBe(1);
+  it.each(['--report=DIR/nowhere/findings.json', '--report=DIR/taken.json'])(
+    'says at once that a report cannot be written: %s',
+    async flag => {
+      const { path, remove } = temporaryDirectory();
+      cleanups.push(remove);
+      mkdirSync(join(path, 'taken.json'));
+      const program = startProgram(['serve', '--dir', path, flag.replace('DIR', path)]);
+      cleanups.push(() => program.child.kill('SIGKILL'));
+      const { status, stderr, stdout } = await program.ended;
+      expect(stderr).toMatch(/cannot write the report .*(nowhere.findings|taken)\.json/);
+      expect(stdout).not.toMatch(/ready/);
+      expect(status).toBe(1);
+    },
+  );
+
+  it.each([
+    ['warning', 3],
+    ['never', 1],
+  ])(
+    'tells its findings, and writes what can be written, where a report cannot be (--fail-on %s)',
+    async (what, status) => {
+      const { guest, write, interrupt, file, directory } = await serve(
+        ...['--report', 'DIR/gone/a.json', '--report', 'DIR/b.json', '--fail-on', what],
+      );
+      const vtd = guest.vtd();
+      await vtd.attach('01:00.0', vtd.createDomain());
+      write(NEVER_MAPPED);
+      await guest.until(() => (guest.function('edu0').read32(0, 0x98) & 1) === 0);
+      rmSync(join(directory, 'gone'), { recursive: true });
+      const outcome = await interrupt();
+      expect(outcome.stderr).toMatch(/^F1 never-mapped/m);
+      expect(outcome.stderr).toMatch(/cannot write the report .*gone\/a\.json/);
+      expect(JSON.parse(readFileSync(file('b.json'), 'utf8')).findings).toMatchObject([{ detector: 'never-mapped' }]);
+      expect(outcome.status).toBe(status);
+    },
+  );
+
+  it('says at once that a recording cannot be written to', async () => {
+    const { path, remove } = temporaryDirectory();
+    cleanups.push(remove);
+    const program = startProgram(['serve', '--dir', path, '--record', '/dev/full']);
+    cleanups.push(() => program.child.kill('SIGKILL'));
+    const { status, stderr } = await program.ended;
+    expect(stderr).toMatch(/cannot write \/dev\/full: .*ENOSPC/);
+    expect(status).toBe(1);
+  });
+
+  it('does not take --fail-on where nothing is looked for', async () => {
+    const { path, remove } = temporaryDirectory();
+    cleanups.push(remove);
+    const { status, stderr } = await runProgram(['serve', '--dir', path, '--sanitize', 'off', '--fail-on', 'warning']);
+    expect(stderr).toMatch(/--fail-on needs something to be looked for/);
+    expect(status).toBe(2);
+  });
+
+  it('tells who is attached what stopped it', async () => {
+    const { guest, write, directory, program } = await serve('--listen', '0', '--sanitize', 'never-mapped=stop');
+    const machine = await attachMachine({ directory });
+    cleanups.push(() => machine.stop());
+    const vtd = guest.vtd();
+    await vtd.attach('01:00.0', vtd.createDomain());
+    write(NEVER_MAPPED);
+    expect(await machine.waitForFinding('never-mapped')).toMatchObject({ id: 'F1', severity: 'stop' });
+    expect((await program.ended).status).toBe(3);
+    expect(await machine.findings()).toMatchObject([{ id: 'F1' }]);
   });
 
   it('says at once that a recording cannot be written', async () => {

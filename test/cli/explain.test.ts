@@ -229,7 +229,7 @@ describe('viommu explain of a running machine', () => {
 
   it('prints JSON', async () => {
     const { lines } = await viommu(['explain', ...LIVE, '--json'], machine());
-    expect(JSON.parse(lines.join('\n'))).toMatchObject({ findings: [{ id: 'F1' }], lost: 0 });
+    expect(JSON.parse(lines.join('\n'))).toMatchObject({ state: 'on', findings: [{ id: 'F1' }], lost: 0 });
   });
 
   it('has no numbers for faults', async () => {
@@ -255,5 +255,18 @@ describe('what to explain', () => {
     ['fault:', undefined],
   ])('is understood: %s', (words, what) => {
     expect(parseWhat(words)).toEqual(what);
+  });
+});
+
+describe('a machine without a sanitizer that looks', () => {
+  it.each([
+    ['off', /looks for no mistakes/],
+    ['failed', /the sanitizer failed/],
+  ] as const)('is told of: %s', async (state, complaint) => {
+    const machine = new FakeMachine();
+    machine.state = state;
+    const { lines, complaints } = await viommu(['explain', ...LIVE], machine);
+    expect(lines).toEqual(['No findings.']);
+    expect(complaints).toEqual([expect.stringMatching(complaint)]);
   });
 });

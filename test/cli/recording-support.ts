@@ -3,6 +3,7 @@ import { addExplain } from '../../src/cli/explain.ts';
 import { addRecord } from '../../src/cli/record.ts';
 import type { Connect, TakeBatch, TracedMachine } from '../../src/cli/recording-live.ts';
 import { addTrace } from '../../src/cli/trace.ts';
+import type { SanitizerState } from '../../src/machine/debug-commands.ts';
 import { EVENT_KINDS } from '../../src/trace/event-kinds.ts';
 import type { Finding } from '../../src/trace/sanitizer/finding.ts';
 import { MACHINE } from '../trace/recording/support.ts';
@@ -21,6 +22,7 @@ export class FakeMachine implements TracedMachine {
   readonly closed: Promise<Error>;
   close: (error: Error) => void = () => {};
   found: readonly Finding[] = [];
+  state: SanitizerState = 'on';
   machine: unknown = MACHINE;
   kinds: unknown = EVENT_KINDS;
   classes: number | undefined;
@@ -37,7 +39,7 @@ export class FakeMachine implements TracedMachine {
   }
 
   async findings() {
-    return { findings: this.found, lost: 0 };
+    return { state: this.state, findings: this.found, lost: 0 };
   }
 
   async record(classes: number, take: TakeBatch) {

@@ -1,10 +1,10 @@
 import { CommanderError } from 'commander';
 import { describe, expect, it } from 'vitest';
 import { CommandFailure, UsageError } from '../../src/cli/errors.ts';
-import { EventClass } from '../../src/trace/event-kinds.ts';
+import { EventClass, Kind } from '../../src/trace/event-kinds.ts';
 import { newHeader } from '../../src/trace/recording/format.ts';
 import { RecordingWriter } from '../../src/trace/recording/writer.ts';
-import { damaged } from '../trace/recording/support.ts';
+import { damaged, text } from '../trace/recording/support.ts';
 import {
   event,
   FakeMachine,
@@ -263,6 +263,29 @@ describe('registers in viommu trace', () => {
   it('are numbers where the machine is not known', async () => {
     const { path } = await write([names, event('register.write', 1, 1, WIDTH_4, 0x18, 0, 1 << 31)], {}, { iommu: 'x' });
     expect(told((await viommu(['trace', path])).lines)).toEqual(['write bar0+0x18 0x80000000 (4 bytes)']);
+  });
+});
+
+describe('a finding that is recorded when it is new, and again at the end', () => {
+  const texts = { severity: 'warning', summary: 'edu0 read', explanation: '', suggestion: '', device: 'edu0' };
+  const finding = (time: number, id: string, count: number) =>
+    text(Kind.finding, 1, time, { ...texts, id, detector: 'never-mapped', first: 1, last: time, count, evidence: [] });
+  const twice = () =>
+    file(finding(1000, 'F1', 1), finding(2000, 'F2', 1), finding(3000, 'F1', 5), finding(3000, 'F2', 1));
+
+  it('is marked', async () => {
+    const { lines } = await viommu(['trace', await twice(), '--class', 'finding']);
+    expect(told(lines)).toEqual([
+      'finding F1 never-mapped: edu0 read',
+      'finding F2 never-mapped: edu0 read',
+      'finding F1 never-mapped: edu0 read (told before; by now 5 times)',
+      'finding F2 never-mapped: edu0 read (told before; by now once)',
+    ]);
+  });
+
+  it('is marked in JSON', async () => {
+    const { lines } = await viommu(['trace', await twice(), '--class', 'finding', '--json']);
+    expect(lines.map(line => JSON.parse(line).again)).toEqual([undefined, undefined, true, true]);
   });
 });
 

@@ -98,14 +98,17 @@ class CheckedGuest {
     return findings.filter(({ id, count }) => count > (this.seen.get(id) ?? 0));
   }
 
-  /** Waits until these detectors have spoken, then takes what they said. */
+  /** Waits until all that looked like a mistake is decided and so many detectors have spoken, then takes what they said. */
   async take(wanted: number): Promise<Finding[]> {
+    const within = { timeout: DECIDED_MS, interval: 50 };
+    // What is missing then, the caller says with what there is.
     await vi
-      .waitFor(async () => expect((await this.findings()).length).toBeGreaterThanOrEqual(wanted), {
-        timeout: DECIDED_MS,
-        interval: 50,
-      })
+      .waitFor(async () => expect((await this.findings()).length).toBeGreaterThanOrEqual(wanted), within)
       .catch(quiet);
+    await vi.waitFor(
+      async () => expect(await this.run.host.findings()).toMatchObject({ state: 'on', undecided: false }),
+      within,
+    );
     const found = await this.findings();
     for (const { id, count } of found) this.seen.set(id, count);
     return found;

@@ -89,7 +89,7 @@ describe('a recording as a machine', () => {
     const { findings, lost } = await one.findings();
     expect(lost).toBe(0);
     expect(findings.length).toBeGreaterThan(0);
-    expect(await one.findings()).toEqual({ findings, lost });
+    expect(await one.findings()).toEqual({ state: 'on', findings, lost });
   });
 
   it.each(['statistics', 'snapshot', 'inspect', 'queue', 'pause', 'resume', 'injections'] as const)(

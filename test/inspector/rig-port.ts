@@ -22,7 +22,7 @@ export class RigPort implements MachinePort {
   getInterface: MachinePort['getInterface'] = args => this.ask({ name: 'interface', args });
   snapshot: MachinePort['snapshot'] = () => this.ask({ name: 'snapshot' });
   readonly description = describeMachine('dma-iommu', []);
-  findings: MachinePort['findings'] = async () => ({ findings: [], lost: 0 });
+  findings: MachinePort['findings'] = async () => ({ state: 'on', findings: [], lost: 0 });
   mappings: MachinePort['mappings'] = async () => ({ mappings: [], attachments: [] });
   record: MachinePort['record'] = () => ({ stop() {} });
   inject: MachinePort['inject'] = () => Promise.reject(new Error('the rig has nothing to inject into'));

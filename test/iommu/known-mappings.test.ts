@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { KnownMappings, REMOTE_COMPARES_MAX, SCAN_LEAVES_MAX } from '../../src/iommu/known-mappings.ts';
+import { COMPARES_MAX, KnownMappings, REMOTE_COMPARES_MAX, SCAN_LEAVES_MAX } from '../../src/iommu/known-mappings.ts';
 import { vtdSecondStage } from '../../src/page-tables/vtd-second-stage.ts';
 import { MappingSource } from '../../src/trace/event-kinds.ts';
 import { EventLog } from './event-log.ts';
@@ -25,23 +25,25 @@ function world({ max, messagesOnly = false }: { max?: number; messagesOnly?: boo
 }
 
 describe('what is known', () => {
-  it('is bounded: the oldest go, and are counted', () => {
-    const { known, seen, events, map, tables } = world({ max: 4 });
-    for (let page = 0; page < 6; page++) seen(page, 40 + page);
-    expect([known.count, known.forgotten]).toEqual([4, 2]);
-    events.take();
-    // Pages 0 and 1 are forgotten: that they are not mapped is no news.
-    map(2, 42);
+  it('is bounded: beyond that none is taken in or told, and that is counted', () => {
+    const { known, seen, events, map, tables } = world({ max: 8 });
+    for (let page = 0; page < 8; page++) seen(page, 40 + page);
+    expect([known.count, known.forgotten]).toEqual([6, 2]);
+    expect(events.take()).toMatchObject(Array.from({ length: 6 }, (_, page) => ({ fields: { frame: 40 + page } })));
+    for (let page = 0; page < 10; page++) if (page !== 2) map(page, 40 + page);
     known.compareDomain(DOMAIN, tables, INVALIDATION);
-    expect(events.take()).toMatchObject([{ kind: 'mapping.removed', fields: { iova: 3n * PAGE, pages: 3 } }]);
+    expect(events.take()).toMatchObject([
+      { kind: 'mapping.removed', fields: { iova: 2n * PAGE, pages: 1 } },
+      { kind: 'mapping.added', fields: { iova: 6n * PAGE, pages: 1 } },
+    ]);
+    expect(known.count).toBe(6);
   });
 
-  it('makes room at the cost of another domain where its own has nothing', () => {
-    const { known, seen } = world({ max: 2 });
-    seen(0, 40);
-    seen(1, 41);
-    known.seen(8, 0, 0, 12, 50, 3);
-    expect([known.count, known.forgotten, known.ids()]).toEqual([2, 1, [DOMAIN, 8]]);
+  it('leaves a quarter of the room to other domains', () => {
+    const { known, seen } = world({ max: 8 });
+    for (let page = 0; page < 20; page++) seen(page, 40);
+    for (let page = 0; page < 3; page++) known.seen(8, 0, page << 12, 12, 50, 3);
+    expect([known.count, known.forgotten, known.ids()]).toEqual([8, 15, [DOMAIN, 8]]);
   });
 
   it('is forgotten by domain, and all together', () => {
@@ -59,6 +61,54 @@ describe('what is known', () => {
     seen(5, 40);
     seen(5, 40);
     expect(events.log.length).toBe(1);
+  });
+});
+
+describe('a comparison of a whole domain', () => {
+  function many(count: number) {
+    const all = world();
+    for (let page = 0; page < count; page++) all.seen(page, 40 + page);
+    all.events.take();
+    return all;
+  }
+
+  it('is bounded, and the next ones come to the others', () => {
+    const { known, events, tables } = many(COMPARES_MAX * 2 + 100);
+    const removed = () => {
+      known.compareDomain(DOMAIN, tables, INVALIDATION);
+      return events.of('mapping.removed').reduce((sum, { pages }) => sum + Number(pages), 0);
+    };
+    expect(removed()).toBe(COMPARES_MAX);
+    expect(removed()).toBe(COMPARES_MAX * 2);
+    expect(removed()).toBe(COMPARES_MAX * 2 + 100);
+    expect(known.count).toBe(0);
+  });
+
+  it('looks at all where the tables are about to go', () => {
+    const { known, tables } = many(COMPARES_MAX * 2);
+    known.compareKnown(DOMAIN, tables, MappingSource.detach);
+    expect(known.count).toBe(0);
+  });
+
+  it('does not keep one address waiting that is asked for', () => {
+    const { known, events, tables } = many(COMPARES_MAX * 3);
+    known.compareAt(DOMAIN, tables, 0, 5 << 12, MappingSource.walk);
+    expect(events.take()).toMatchObject([
+      { kind: 'mapping.removed', fields: { iova: 5n * PAGE, pages: 1, how: 'walk' } },
+    ]);
+  });
+
+  it('does not keep pages waiting that software names', () => {
+    const { known, events, tables } = many(COMPARES_MAX * 3);
+    known.comparePages(DOMAIN, tables, 0, 0, COMPARES_MAX * 2, INVALIDATION);
+    expect(events.take()).toMatchObject([{ kind: 'mapping.removed', fields: { iova: 0n, pages: COMPARES_MAX * 2 } }]);
+  });
+
+  it('counts its work', () => {
+    const { known, tables } = many(COMPARES_MAX * 3);
+    const before = known.work;
+    known.compareDomain(DOMAIN, tables, INVALIDATION);
+    expect(known.work - before).toBeGreaterThanOrEqual(COMPARES_MAX);
   });
 });
 

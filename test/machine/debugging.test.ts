@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Debugging, type DebuggingOptions } from '../../src/machine/debugging.ts';
 import { describeMachine } from '../../src/machine/description.ts';
 import { Injection } from '../../src/machine/injection/injection.ts';
@@ -7,6 +7,7 @@ import { allocateEventRing, EventRingReader } from '../../src/trace/event-ring.t
 import { RecordCursor } from '../../src/trace/record-cursor.ts';
 import type { Finding } from '../../src/trace/sanitizer/finding.ts';
 import { parsePolicy } from '../../src/trace/sanitizer/policy.ts';
+import { Sanitizer } from '../../src/trace/sanitizer/sanitizer.ts';
 import { TraceLog } from '../../src/trace/trace.ts';
 
 const RID = 0x100;
@@ -192,6 +193,72 @@ describe('Debugging', () => {
     expect(() => ask({ name: 'inject', rule: { kind: 'flip', device: 'nic', bit: 0 } })).toThrow(/no endpoint 'nic'/);
   });
 
+  describe('says whether it looks', () => {
+    it.each([
+      ['on', 'on'],
+      ['off,register-spin', 'on'],
+      ['off', 'off'],
+    ])('with the policy %s', (policy, state) => {
+      expect(rig(policy).ask({ name: 'findings' })).toMatchObject({ state });
+    });
+
+    it('after it was told to stop the machine', () => {
+      const { attach, refuse, debugging } = rig('never-mapped=stop');
+      attach();
+      refuse();
+      expect(debugging.finish()).toMatchObject({ state: 'on', findings: [{ id: 'F1' }] });
+    });
+  });
+
+  describe('goes on where the sanitizer fails', () => {
+    const failure = () => {
+      throw new Error('a mistake of ours');
+    };
+    afterEach(() => vi.restoreAllMocks());
+
+    it('over an event', () => {
+      const { attach, refuse, debugging, forward, findings } = rig();
+      vi.spyOn(Sanitizer.prototype, 'event').mockImplementation(failure);
+      attach();
+      refuse();
+      expect(findings).toEqual([]);
+      expect(forward.kinds()).toEqual(['internal.error']);
+      expect(debugging.beforeWaiting()).toBe(-1);
+      expect(debugging.finish()).toMatchObject({ state: 'failed', findings: [], undecided: false });
+    });
+
+    it('over a decision that was due', async () => {
+      const { attach, map, useStale, debugging, ask, forward } = rig();
+      attach();
+      map();
+      useStale();
+      vi.spyOn(Sanitizer.prototype, 'tick').mockImplementation(failure);
+      await expect.poll(() => debugging.beforeWaiting()).toBe(-1);
+      expect(ask({ name: 'findings' })).toMatchObject({ state: 'failed', undecided: false });
+      expect(forward.kinds()).toEqual(['internal.error']);
+    });
+
+    it('over its last words, of which the findings of before remain', () => {
+      const { attach, refuse, debugging, forward } = rig();
+      attach();
+      refuse();
+      vi.spyOn(Sanitizer.prototype, 'finish').mockImplementation(failure);
+      expect(debugging.finish()).toMatchObject({ state: 'failed', findings: [{ id: 'F1' }] });
+      expect(forward.kinds()).toEqual(['internal.error']);
+    });
+
+    it('over a question about mappings', () => {
+      const { ask, forward, tracer } = rig();
+      vi.spyOn(Sanitizer.prototype, 'mappings').mockImplementation(failure);
+      for (let times = 0; times < 2; times++) {
+        expect(() => ask({ name: 'mappings' })).toThrow(/the sanitizer failed/);
+      }
+      expect(forward.kinds()).toEqual(['internal.error']);
+      expect(tracer.mask).toBe(0);
+      expect(ask({ name: 'findings' })).toMatchObject({ state: 'failed' });
+    });
+  });
+
   it('without a policy looks for nothing, and says so', () => {
     const { attach, refuse, debugging, ask, findings } = rig(undefined, { policy: undefined });
     attach();
@@ -199,7 +266,7 @@ describe('Debugging', () => {
     expect(findings).toEqual([]);
     expect(debugging.checks).toBe(false);
     expect(debugging.beforeWaiting()).toBe(-1);
-    expect(ask({ name: 'findings' })).toMatchObject({ findings: [], lost: 0, undecided: false });
+    expect(ask({ name: 'findings' })).toMatchObject({ state: 'off', findings: [], lost: 0, undecided: false });
     expect(() => ask({ name: 'mappings' })).toThrow(/without the sanitizer/);
     expect(debugging.finish().findings).toEqual([]);
   });

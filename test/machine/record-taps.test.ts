@@ -13,17 +13,22 @@ function rig() {
   const writer = new EventRingWriter(ring, () => taps?.wake());
   const tracer = new Tracer({ forward: new TraceLog(), ring: writer, now: () => 1 });
   const wanted: number[] = [];
-  taps = new RecordTaps(new EventRingReader(ring), classes => {
-    wanted.push(classes);
-    tracer.classes = classes;
-    tracer.announceSources();
-    tracer.publish();
-  });
+  const errors: unknown[] = [];
+  taps = new RecordTaps(
+    new EventRingReader(ring),
+    classes => {
+      wanted.push(classes);
+      tracer.classes = classes;
+      tracer.announceSources();
+      tracer.publish();
+    },
+    error => errors.push(error),
+  );
   const emit = (kind: number, value = 0) => {
     tracer.emit(kind, tracer.sourceId('edu0'), value, 0, 0, 0, 0);
     tracer.publish();
   };
-  return { taps, tracer, wanted, emit };
+  return { taps, tracer, wanted, emit, errors };
 }
 
 /** Kinds of records, by name of their source. */
@@ -111,6 +116,27 @@ describe('RecordTaps', () => {
     taps.close();
     expect(calls).toBe(1);
     expect(others.kinds.filter(kind => kind === Kind['dma.read'])).toHaveLength(2);
+  });
+
+  it('gives nothing more to one that throws, tells why, and gives each record once to the others', () => {
+    const { taps, emit, errors, wanted } = rig();
+    const others = keep();
+    const failure = new Error('too much for me');
+    let calls = 0;
+    taps.add(fault, () => {
+      calls++;
+      throw failure;
+    });
+    taps.add(dma, others.take);
+    emit(Kind['dma.read']);
+    taps.drain();
+    emit(Kind['dma.write']);
+    taps.close();
+    expect(calls).toBe(1);
+    expect(errors).toEqual([failure]);
+    expect(wanted.at(-1)).toBe(dma);
+    const { kinds } = others;
+    expect(kinds.filter(kind => kind !== Kind.source)).toEqual([Kind['dma.read'], Kind['dma.write']]);
   });
 
   it('gives by itself what comes later', async () => {

@@ -29,8 +29,9 @@ describe('findFinding', () => {
     ['another device', { device: 'edu1' }, false],
     ['the first address', { iova: 0x8000n }, true],
     ['the last address', { iova: 0x800fn }, true],
-    ['the address behind', { iova: 0x8010n }, false],
-    ['the address before', { iova: 0x7fffn }, false],
+    ['another address of its page', { iova: 0x8fffn }, true],
+    ['the page behind', { iova: 0x9000n }, false],
+    ['the page before', { iova: 0x7fffn }, false],
     ['the domain', { domain: 3 }, true],
     ['another domain', { domain: 4 }, false],
     ['a text', { text: 'wrote to 0x8000' }, true],
@@ -52,12 +53,19 @@ describe('findFinding', () => {
     expect([found({ text }), found({ text })]).toEqual([true, true]);
   });
 
-  it('takes a finding without a length for one byte, and one without an address for none', () => {
+  it('takes a finding without a length for one page, and one without an address for none', () => {
     const { length: _length, ...short } = finding;
-    expect(findFinding([short], 'use-after-unmap', { iova: 0x8001n })).toBeUndefined();
+    expect(findFinding([short], 'use-after-unmap', { iova: 0x9000n })).toBeUndefined();
     expect(findFinding([short], 'use-after-unmap', { iova: 0x8000n })).toBe(short);
     const { iova: _iova, ...nowhere } = short;
     expect(findFinding([nowhere], 'use-after-unmap', { iova: 0x8000n })).toBeUndefined();
+  });
+
+  it('knows all pages of a finding that crosses them', () => {
+    const long = { ...finding, iova: 0x8ffcn, length: 8 };
+    const pages = [0x7fffn, 0x8000n, 0x9fffn, 0xa000n];
+    const hits = pages.map(iova => findFinding([long], 'use-after-unmap', { iova }) !== undefined);
+    expect(hits).toEqual([false, true, true, false]);
   });
 });
 

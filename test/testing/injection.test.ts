@@ -63,6 +63,17 @@ describe.each(WAYS)('faults on purpose, %s', (_way, begin) => {
     expect(edu.takeInterrupts()).toBe(1);
   });
 
+  it('hold: a buffer that is unmapped meanwhile is used after that, also where it was never used before', async () => {
+    const { machine, edu, vtd, domain } = await connect(await begin());
+    const held = await machine.inject({ kind: 'hold', device: 'edu0' });
+    edu.begin(IOVA, 8, INTERRUPT | 2n);
+    await held.applied();
+    await vtd.unmap(domain, IOVA);
+    await held.release();
+    await expect(machine).toHaveFinding('use-after-unmap', { device: 'edu0', iova: IOVA });
+    expect(await machine.findings()).toHaveLength(1);
+  });
+
   it('hold: the device does nothing until it is released, then all in order', async () => {
     const { machine, guest, edu, page } = await connect(await begin());
     guest.memory.write(page, Uint8Array.of(5));

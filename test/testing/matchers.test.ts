@@ -58,6 +58,18 @@ describe.each(WAYS)('toHaveNoFindings, %s', (_way, begin) => {
   });
 });
 
+describe('a machine that looks for nothing', () => {
+  const off = () => start({ sanitize: 'off' });
+
+  it('has no findings that anybody could tell of', async () => {
+    const machine = await off();
+    const message = /looks for no mistakes/;
+    expect(await failure(expect(machine).toHaveNoFindings())).toMatch(message);
+    expect(await failure(expect(machine).toHaveFinding('stale-iotlb', {}, SOON))).toMatch(message);
+    expect(await failure(expect(machine).not.toHaveFinding('stale-iotlb'))).toMatch(message);
+  });
+});
+
 describe.each(WAYS)('toHaveFinding, %s', (_way, begin) => {
   it('holds for a finding that fits', async () => {
     const bench = await connect(await begin());

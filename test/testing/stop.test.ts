@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 // The device thread is a worker, which runs compiled code.
 import '../../dist/src/testing/vitest.js';
-import { type Bench, connect, IOVA, start } from './support.ts';
+import { type Bench, connect, IOVA, NEVER_MAPPED, start } from './support.ts';
 
 async function stale(sanitize: string): Promise<Bench> {
   const bench = await connect(await start({ sanitize }));
@@ -24,6 +24,27 @@ describe('a machine that a finding stops', () => {
     await expect(machine).toHaveFinding('stale-iotlb', { device: 'edu0', iova: IOVA + 1n });
     await expect(machine).not.toHaveNoFindings();
     for (const socket of Object.values(machine.sockets)) expect(existsSync(socket)).toBe(false);
+  });
+
+  it.each(Array.from({ length: 5 }, (_, reads) => reads))(
+    'answers who asks while it ends, after %d reads',
+    async reads => {
+      const { machine, edu, guest } = await connect(await start({ sanitize: 'never-mapped=stop' }));
+      edu.begin(NEVER_MAPPED, 8, 2n);
+      try {
+        for (let read = 0; read < reads; read++) guest.function('edu0').read32(0, 0);
+      } catch {
+        // The machine has ended.
+      }
+      expect(await machine.waitForFinding('never-mapped')).toMatchObject({ id: 'F1', severity: 'stop' });
+    },
+  );
+
+  it('says that it ended where something does not come any more', async () => {
+    const { machine } = await stale('stale-iotlb=stop');
+    await expect.poll(() => machine.ended).toBe(true);
+    await expect(machine.waitForRecord(() => false)).rejects.toThrow('no such record before the machine ended');
+    await expect(machine.waitForFinding('never-mapped')).rejects.toThrow(/before the machine ended; there are:\n.*F1/);
   });
 
   it('does not let the DMA go on', async () => {

@@ -112,7 +112,11 @@ export async function serve(options: StartOptions = {}): Promise<{ url: string; 
 /** The machine is the one behind the remote API. */
 export async function startRemote(options: StartOptions = {}): Promise<TestMachine> {
   const { url, directory } = await serve(options);
-  const machine = await attachMachine({ ...(options.record === undefined ? {} : { record: options.record }), url, directory });
+  const machine = await attachMachine({
+    ...(options.record === undefined ? {} : { record: options.record }),
+    url,
+    directory,
+  });
   later(() => machine.stop());
   return machine;
 }

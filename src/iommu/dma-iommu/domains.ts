@@ -126,7 +126,9 @@ export class Domains {
     if (domain.type !== DomainType.Unmanaged) return { status: WRONG_DOMAIN_TYPE };
     this.engines.invalidateDomain(domain.tag);
     this.core.events.invalidatedDomain(domain.handle);
-    this.#compareAll(domain, MappingSource.invalidation);
+    const { view } = domain.space;
+    if (view === undefined) this.core.known.drop(domain.handle, MappingSource.invalidation);
+    else this.core.known.compareDomain(domain.handle, view, MappingSource.invalidation);
     return { status: NtStatus.SUCCESS };
   }
 

@@ -1,14 +1,17 @@
 /**
  * What walks have seen of tables that belong to software: told when it is seen first, and looked at again when software says that it
- * has changed something. Bounded; what is forgotten is counted.
+ * has changed something. Bounded; what is not taken in is counted.
  */
 import { Kind, MappingSource } from '../../trace/event-kinds.ts';
+import { MappingTable } from '../mapping-table.ts';
 import { Translation } from '../translator.ts';
 import type { MappingEvents } from './mapping-events.ts';
 import { highOf, lowOf, pageOf } from './page-number.ts';
 
-/** Mappings of all domains together: about 100 bytes each. */
+/** Mappings of all domains together, of which one leaves a quarter to the others: about 100 bytes each. */
 export const KNOWN_MAPPINGS_MAX = 65536;
+/** Mappings that one comparison of a whole domain looks at; the next one goes on with others. */
+export const COMPARES_MAX = 2048;
 /** Walks through memory that is reached by messages, in one comparison; what is beyond is left as it was known. */
 export const WALKS_BY_MESSAGES_MAX = 64;
 
@@ -30,8 +33,8 @@ interface Mapping {
 
 /** Of one domain. */
 class DomainMappings {
-  /** By page number of the first page, oldest first. */
-  readonly byPage = new Map<number, Mapping>();
+  /** By page number of the first page. */
+  readonly byPage = new MappingTable<Mapping>();
   /** log2 of the bytes of those that there have been, largest last. */
   readonly shifts: number[] = [];
 
@@ -46,8 +49,10 @@ class DomainMappings {
 }
 
 export class KnownMappings {
-  /** Mappings that went because there were too many. */
+  /** How often a mapping was not taken in because there were too many. */
   forgotten = 0;
+  /** Mappings looked at so far. */
+  comparisons = 0;
   private readonly domains = new Map<number, DomainMappings>();
   private readonly out = new Translation();
   private count = 0;
@@ -74,14 +79,21 @@ export class KnownMappings {
     this.replace(domain, page, first, before, MappingSource.walk);
   }
 
+  /** Looks again at mappings of the domain, up to `COMPARES_MAX` of them, in turns. */
+  compareDomain(domain: number, view: TableView, how: number): void {
+    this.compareSome(domain, COMPARES_MAX, view, how);
+  }
+
   /** Looks at every mapping of the domain again. */
   compareAll(domain: number, view: TableView, how: number): void {
-    const known = this.domains.get(domain);
-    if (known === undefined || !this.events.wanted) return;
+    this.compareSome(domain, this.limit, view, how);
+  }
+
+  /** Looks at the mapping again that covers the address, if any. */
+  compareAt(domain: number, high: number, low: number, view: TableView, how: number): void {
+    if (this.domains.get(domain) === undefined) return;
     this.walksByMessages = 0;
-    this.events.begin(Kind['mapping.removed'], domain, how);
-    for (const first of [...known.byPage.keys()]) this.compare(domain, known, first, view, how);
-    this.events.end();
+    this.comparePages(domain, pageOf(high, low), 1, 1, view, how);
   }
 
   /** Looks again at the mappings that cover any of the pages; none of them is smaller than `step` pages. */
@@ -111,9 +123,9 @@ export class KnownMappings {
     this.count -= known.byPage.size;
     if (!this.events.wanted) return;
     this.events.begin(Kind['mapping.removed'], domain, how);
-    for (const [page, { frame, shift, permissions }] of known.byPage) {
+    known.byPage.forEach((page, { frame, shift, permissions }) => {
       this.events.add(page, frame, 2 ** (shift - 12), permissions, shift);
-    }
+    });
     this.events.end();
   }
 
@@ -123,10 +135,23 @@ export class KnownMappings {
     this.count = 0;
   }
 
+  private compareSome(domain: number, limit: number, view: TableView, how: number): void {
+    const known = this.domains.get(domain);
+    if (known === undefined || !this.events.wanted) return;
+    this.walksByMessages = 0;
+    const pages: number[] = [];
+    const count = Math.min(limit, known.byPage.size, view.byMessages ? WALKS_BY_MESSAGES_MAX : limit);
+    for (let i = 0; i < count; i++) pages.push(known.byPage.next());
+    this.events.begin(Kind['mapping.removed'], domain, how);
+    for (const first of pages.sort((a, b) => a - b)) this.compare(domain, known, first, view, how);
+    this.events.end();
+  }
+
   private compare(domain: number, known: DomainMappings, first: number, view: TableView, how: number): void {
     const before = known.byPage.get(first);
     if (before === undefined || this.walksByMessages >= WALKS_BY_MESSAGES_MAX) return;
     const { out, events } = this;
+    this.comparisons++;
     const mapped = view.fresh(highOf(first), lowOf(first), out);
     if (view.byMessages) this.walksByMessages++;
     const { frame, shift, permissions } = before;
@@ -160,18 +185,23 @@ export class KnownMappings {
       events.add(first, before.frame, 2 ** (before.shift - 12), before.permissions, before.shift);
       events.end();
     }
-    this.put(domain, start, { frame, shift, permissions });
+    if (!this.put(domain, start, { frame, shift, permissions })) return;
     events.begin(Kind['mapping.added'], domain, how);
     events.add(start, frame, pages, permissions, shift);
     events.end();
   }
 
-  private put(domain: number, page: number, mapping: Mapping): void {
-    if (this.domains.get(domain)?.byPage.has(page) !== true) {
-      if (this.count >= this.limit) this.forgetOldest(domain);
+  /** False where there is no room for one more. */
+  private put(domain: number, page: number, mapping: Mapping): boolean {
+    let known = this.domains.get(domain);
+    if (known?.byPage.has(page) !== true) {
+      const size = known?.byPage.size ?? 0;
+      if (this.count >= this.limit || size >= this.limit - (this.limit >>> 2)) {
+        this.forgotten++;
+        return false;
+      }
       this.count++;
     }
-    let known = this.domains.get(domain);
     if (known === undefined) {
       known = new DomainMappings();
       this.domains.set(domain, known);
@@ -181,24 +211,13 @@ export class KnownMappings {
       known.shifts.push(mapping.shift);
       known.shifts.sort((a, b) => a - b);
     }
+    return true;
   }
 
   private remove(domain: number, known: DomainMappings, page: number): void {
     if (!known.byPage.delete(page)) return;
     this.count--;
     if (known.byPage.size === 0) this.domains.delete(domain);
-  }
-
-  /** Of the domain itself if it has any, so that one domain does not push out the others. */
-  private forgetOldest(preferred: number): void {
-    for (const domain of this.domains.has(preferred) ? [preferred] : this.domains.keys()) {
-      const known = this.domains.get(domain)!;
-      for (const page of known.byPage.keys()) {
-        this.remove(domain, known, page);
-        this.forgotten++;
-        return;
-      }
-    }
   }
 }
 

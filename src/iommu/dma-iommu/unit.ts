@@ -2,7 +2,7 @@
  * The operations of Windows' DMA_IOMMU_INTERFACE as an IOMMU: translates for the devices that they attach, and answers each of them.
  */
 import { WalkStatus } from '../../page-tables/walker.ts';
-import { EventClass } from '../../trace/event-kinds.ts';
+import { EventClass, MappingSource } from '../../trace/event-kinds.ts';
 import {
   bytesToPageEnd,
   type FaultInjectable,
@@ -120,6 +120,15 @@ export class DmaIommu implements RunTranslator, FaultInjectable, DmaIommuOperati
       core.answer.clear();
       return false;
     }
+    const view = domain?.space.view;
+    // What was mapped there may be gone, and its turn to be compared did not come yet.
+    if (view !== undefined) {
+      core.known.compareAt(domain!.handle, high, low, view, MappingSource.walk);
+      if (generation !== core.generation) {
+        core.answer.clear();
+        return false;
+      }
+    }
     if (core.answer.stale) tellRefused(core, domain!, requesterId, high, low, access, length);
     if (result === BLOCKED_FAULT) core.statistics.blocked++;
     this.faults.report({
@@ -165,6 +174,11 @@ export class DmaIommu implements RunTranslator, FaultInjectable, DmaIommuOperati
     return {
       translate: (requesterId, high, low, access, out) => this.translate(requesterId, high, low, access, out, pasid),
     };
+  }
+
+  /** Grows with each mapping that the checks compare with its tables. */
+  get comparisons(): number {
+    return this.core.known.comparisons;
   }
 
   /** Whether requests with this PASID (-1: without one) have a domain. */

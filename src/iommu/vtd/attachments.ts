@@ -4,7 +4,7 @@ import type { DomainTables } from '../known-mappings.ts';
 import type { ContextEntry } from './context.ts';
 import type { VtdCore } from './core.ts';
 
-/** Beyond it, no requester is looked for in the context tables: known are then those that did DMA. */
+/** Beyond it, no requester is looked for in the context tables: told are then only those that did DMA. */
 export const ATTACHMENTS_FOUND_MAX = 1024;
 
 export interface Attachment extends DomainTables {
@@ -38,6 +38,10 @@ export class Attachments {
     private readonly fate: DomainFate,
   ) {}
 
+  get count(): number {
+    return this.byRequester.size;
+  }
+
   requesters(): number[] {
     return [...this.byRequester.keys()];
   }
@@ -54,11 +58,13 @@ export class Attachments {
     return undefined;
   }
 
-  /** Domains that translate for some requester. */
-  domains(): number[] {
-    const ids = new Set<number>();
-    for (const { domain, passThrough } of this.byRequester.values()) if (!passThrough) ids.add(domain);
-    return [...ids];
+  /** Domains that translate for some requester, with the tables that `tablesOf` would tell. */
+  domains(): Map<number, DomainTables> {
+    const found = new Map<number, DomainTables>();
+    for (const attachment of this.byRequester.values()) {
+      if (!attachment.passThrough && !found.has(attachment.domain)) found.set(attachment.domain, attachment);
+    }
+    return found;
   }
 
   /** The requester's entry was read, and is good. */

@@ -24,6 +24,8 @@ type QueueError = (typeof QueueError)[keyof typeof QueueError];
 
 /** After so many descriptors other jobs get their turn: a guest cannot keep the device thread to itself. */
 export const DESCRIPTORS_PER_JOB = 256;
+/** The same where there are checks, after so many comparisons of mappings with the tables: about 100 ns each. */
+export const COMPARISONS_PER_JOB = 8192;
 
 const QUEUE_PAGE_BYTES = 4096;
 const INTERRUPT_FLAG = 1 << 4;
@@ -36,6 +38,8 @@ export interface InvalidationQueueOptions {
   readonly checks: boolean;
   /** Asked at each wait descriptor; true: nothing says that it is complete. */
   readonly dropCompletion: (() => boolean) | undefined;
+  /** Grows with each mapping that the checks compare. */
+  readonly comparisons: () => number;
 }
 
 export class InvalidationQueue {
@@ -56,16 +60,18 @@ export class InvalidationQueue {
 
   private readonly mode: () => number;
   private readonly dropCompletion: (() => boolean) | undefined;
+  private readonly comparisons: () => number;
 
   constructor(
     private readonly core: VtdCore,
     private readonly caches: CacheInvalidator,
     private readonly faults: FaultLog,
-    { mode, checks, dropCompletion }: InvalidationQueueOptions,
+    { mode, checks, dropCompletion, comparisons }: InvalidationQueueOptions,
   ) {
     const { registers, capabilities } = core;
     this.mode = mode;
     this.dropCompletion = dropCompletion;
+    this.comparisons = comparisons;
     this.check = checks ? new DescriptorCheck(core) : undefined;
     this.completion = new EventInterrupt(core, 'IE', () => core.statistics.completionInterrupts++);
     this.descriptor = new EntryReader(core.memory);
@@ -126,9 +132,11 @@ export class InvalidationQueue {
       return;
     }
     const { cycle } = this;
+    const last = this.comparisons() + COMPARISONS_PER_JOB;
     for (let count = 0; count < DESCRIPTORS_PER_JOB && !this.empty; count++) {
       // Guest memory may be slow enough for software to disable or reset the unit meanwhile.
       if (!this.step(cycle) || cycle !== this.cycle) return;
+      if (this.comparisons() >= last) break;
     }
     if (!this.empty) this.doorbell();
   }

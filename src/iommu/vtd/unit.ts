@@ -8,6 +8,7 @@ import type { Events } from '../../trace/events.ts';
 import type { Trace } from '../../trace/trace.ts';
 import { TranslationEngine } from '../translation-engine.ts';
 import type { FaultInjectable, RunTranslator, Translation } from '../translator.ts';
+import { isAbsent } from './absent-registers.ts';
 import { AnswerWatch } from './answer-watch.ts';
 import { type VtdCapabilities, type VtdOptions, vtdCapabilities } from './capabilities.ts';
 import { ContextCache } from './context-cache.ts';
@@ -92,7 +93,9 @@ export class VtdUnit implements RunTranslator, FaultInjectable, RegisterHandler 
     this.compares = checks;
     const mode = () => this.remapper.mode;
     const invalidator = new CacheInvalidator(this.core, this.contexts, this.engine, this.watch);
-    this.queue = new InvalidationQueue(this.core, invalidator, this.faults, { mode, checks, dropCompletion });
+    const comparisons = () => this.watch?.mappings.work ?? 0;
+    const queueOptions = { mode, checks, dropCompletion, comparisons };
+    this.queue = new InvalidationQueue(this.core, invalidator, this.faults, queueOptions);
     this.registerInvalidation = new RegisterInvalidation(this.core, invalidator, mode);
     this.translationEnabled = registers.field('GSTS', 'TES');
     this.rootPointerSet = registers.field('GSTS', 'RTPS');
@@ -131,7 +134,7 @@ export class VtdUnit implements RunTranslator, FaultInjectable, RegisterHandler 
     this.remapper.refusals.onPurpose(requesterId, high, low, access);
   }
 
-  /** Mappings that are no longer followed because there are too many; 0 without checks. */
+  /** How often a mapping was not followed because there were too many; 0 without checks. */
   get forgottenMappings(): number {
     return this.watch?.mappings.forgotten ?? 0;
   }
@@ -142,8 +145,8 @@ export class VtdUnit implements RunTranslator, FaultInjectable, RegisterHandler 
       access.low = 0;
       return;
     }
-    access.low = this.registers.softwareRead(access.offset);
-    if (access.width === 8) access.high = this.registers.softwareRead(access.offset + 4);
+    access.low = this.readWord(access.offset);
+    if (access.width === 8) access.high = this.readWord(access.offset + 4);
   }
 
   /** A quadword is two doublewords, the lower one first (11.2). */
@@ -196,6 +199,13 @@ export class VtdUnit implements RunTranslator, FaultInjectable, RegisterHandler 
     if ((width === 4 || width === 8) && offset % width === 0) return true;
     this.core.note('register.access', { offset, width, access: direction });
     return false;
+  }
+
+  /** Drivers may look at all registers that there can be, as those that show them to people do. */
+  private readWord(offset: number): number {
+    const { registers } = this;
+    if (registers.registerAt(offset) === undefined && isAbsent(offset)) return 0;
+    return registers.softwareRead(offset);
   }
 
   private writeWord(offset: number, value: number): void {

@@ -3,11 +3,12 @@
  * say. The unit's parts tell it what they do; it tells in events what that shows.
  */
 import type { PageTableFormat } from '../../page-tables/format.ts';
+import type { FieldHandle } from '../../pci/registers.ts';
 import { EventClass, MappingSource, type StaleWhat } from '../../trace/event-kinds.ts';
-import { KnownMappings } from '../known-mappings.ts';
+import { COMPARES_MAX, KnownMappings } from '../known-mappings.ts';
 import type { TranslationEngine } from '../translation-engine.ts';
 import type { Translation } from '../translator.ts';
-import { type Attachment, Attachments } from './attachments.ts';
+import { ATTACHMENTS_FOUND_MAX, type Attachment, Attachments } from './attachments.ts';
 import type { ContextEntry } from './context.ts';
 import { type ContextCache, Slot } from './context-cache.ts';
 import { ContextReader } from './context-reader.ts';
@@ -23,6 +24,10 @@ import { StaleCheck } from './stale-check.ts';
 const FUNCTION_MASKS = [0, 0x4, 0x6, 0x7] as const;
 /** Context entries that one invalidation reads again. */
 export const CONTEXTS_PER_INVALIDATION = 1024;
+/** What a domain costs that has no mappings, in comparisons. */
+const COMPARISONS_PER_DOMAIN = 4;
+/** And a search through the context tables. */
+const COMPARISONS_PER_CONTEXT_SCAN = 512;
 const ALL_BITS = 0xffff;
 
 export class VtdWatch {
@@ -34,6 +39,9 @@ export class VtdWatch {
   private readonly otherReader: ContextReader;
   private readonly tables: ContextTables;
   private readonly loops: LoopCheck;
+  private readonly rootPointerSet: FieldHandle;
+  /** The domain at which the last invalidation of all ended: it may have been enough for some only. */
+  private lastCompared = -1;
 
   constructor(
     private readonly core: VtdCore,
@@ -56,6 +64,7 @@ export class VtdWatch {
     this.otherReader = new ContextReader(core.memory, core.capabilities);
     this.tables = new ContextTables(core, pointer);
     this.loops = new LoopCheck(core, format, engine.walker);
+    this.rootPointerSet = core.registers.field('GSTS', 'RTPS');
   }
 
   /** The requester's context entry was read; `reason` says why it cannot be used, or is zero. */
@@ -91,25 +100,45 @@ export class VtdWatch {
     what: (typeof StaleWhat)[keyof typeof StaleWhat] | -1,
   ): void {
     if ((this.core.events.mask & EventClass.fault) === 0) return;
+    const { core, contexts } = this;
+    const { generation } = core;
+    const at = contexts.find(requesterId);
+    const domain = at < 0 ? -1 : contexts.words[at + Slot.domain]!;
+    const tables = domain < 0 ? undefined : this.tablesOf(domain);
+    // What was mapped there may be gone, and its turn to be compared did not come yet.
+    if (tables !== undefined) this.mappings.compareAt(domain, tables, high, low, MappingSource.walk);
+    if (generation !== core.generation) return;
     this.stale.refused(requesterId, high, low, access, length, what);
   }
 
   contextsInvalidated(): void {
     this.reread(() => true);
+    this.readNew(() => true);
   }
 
   domainContextsInvalidated(domain: number): void {
     this.reread(requesterId => this.attachments.get(requesterId)?.domain === domain);
+    this.readNew((_requesterId, of) => of === domain);
   }
 
   deviceContextsInvalidated(requesterId: number, functionMask: number): void {
     const compared = ALL_BITS & ~FUNCTION_MASKS[functionMask & 3]!;
     this.reread(candidate => ((candidate ^ requesterId) & compared) === 0);
+    const first = requesterId & compared;
+    this.readEach(Array.from({ length: 8 }, (_, i) => first | i).filter(one => ((one ^ first) & compared) === 0));
   }
 
   translationsInvalidated(): void {
-    for (const domain of new Set([...this.attachments.domains(), ...this.mappings.ids()])) {
-      this.domainInvalidated(domain);
+    if ((this.core.events.mask & EventClass.mapping) === 0) return;
+    const { mappings } = this;
+    const domains = [...this.attachments.domains()].sort(([a], [b]) => a - b);
+    const first = domains.findIndex(([domain]) => domain > this.lastCompared);
+    const last = mappings.work + COMPARES_MAX;
+    for (let i = 0; i < domains.length && mappings.work < last; i++) {
+      const [domain, tables] = domains[(Math.max(first, 0) + i) % domains.length]!;
+      this.lastCompared = domain;
+      mappings.work += COMPARISONS_PER_DOMAIN;
+      mappings.compareDomain(domain, tables, MappingSource.invalidation);
     }
   }
 
@@ -132,6 +161,7 @@ export class VtdWatch {
 
   reset(): void {
     this.stale.forget();
+    this.lastCompared = -1;
     this.mappings.clear();
     this.attachments.clear();
   }
@@ -151,6 +181,32 @@ export class VtdWatch {
     return found;
   }
 
+  /** Reads entries of requesters that did no DMA yet, as far as windows show the tables. */
+  private readNew(covered: (requesterId: number, domain: number) => boolean): void {
+    this.mappings.work += COMPARISONS_PER_CONTEXT_SCAN;
+    const found: number[] = [];
+    this.tables.each((requesterId, domain) => {
+      if (this.attachments.get(requesterId) === undefined && covered(requesterId, domain)) found.push(requesterId);
+      return found.length < CONTEXTS_PER_INVALIDATION;
+    });
+    this.readEach(found);
+  }
+
+  private readEach(requesterIds: readonly number[]): void {
+    const { core, reader, pointer, attachments } = this;
+    if ((core.events.mask & EventClass.attach) === 0 || core.registers.get(this.rootPointerSet) === 0) return;
+    const { generation } = core;
+    for (const requesterId of requesterIds) {
+      if (attachments.get(requesterId) !== undefined || attachments.count >= ATTACHMENTS_FOUND_MAX) continue;
+      this.mappings.work++;
+      const reason = reader.read(requesterId, pointer.rootFrame, pointer.mode);
+      // A reset while guest memory was read.
+      if (generation !== core.generation) return;
+      if (reason === 0) attachments.present(requesterId, reader.entry);
+      if (generation !== core.generation) return;
+    }
+  }
+
   private tablesOf(domain: number) {
     return (this.core.events.mask & EventClass.mapping) === 0 ? undefined : this.attachments.tablesOf(domain);
   }
@@ -163,6 +219,7 @@ export class VtdWatch {
     let left = CONTEXTS_PER_INVALIDATION;
     for (const requesterId of this.attachments.requesters()) {
       if (!covered(requesterId) || left-- <= 0) continue;
+      this.mappings.work++;
       const reason = reader.read(requesterId, pointer.rootFrame, pointer.mode);
       // A reset while guest memory was read: what was known is gone.
       if (generation !== core.generation) return;

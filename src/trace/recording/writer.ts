@@ -41,6 +41,8 @@ export interface WriterOptions {
   readonly maxPendingBytes?: number;
   /** `EventClass` bits: records of other classes are left out, names of sources and gaps never. Default: all. */
   readonly classes?: number;
+  /** Told once, as soon as something cannot be written; nothing more is written then. */
+  readonly onError?: (error: Error) => void;
 }
 
 export interface RecordingSummary {
@@ -63,6 +65,7 @@ export class RecordingWriter {
   private readonly blockBytes: number;
   private readonly maxPendingBytes: number;
   private readonly classes: number;
+  private readonly onError: ((error: Error) => void) | undefined;
   private position = 0;
   private pending = 0;
   private written: Promise<void> = Promise.resolve();
@@ -93,8 +96,14 @@ export class RecordingWriter {
   private constructor(
     private readonly file: FileHandle,
     header: RecordingHeader,
-    { blockBytes = BLOCK_DATA_BYTES, maxPendingBytes = MAX_PENDING_BYTES, classes = ALL_CLASSES }: WriterOptions,
+    {
+      blockBytes = BLOCK_DATA_BYTES,
+      maxPendingBytes = MAX_PENDING_BYTES,
+      classes = ALL_CLASSES,
+      onError,
+    }: WriterOptions,
   ) {
+    this.onError = onError;
     this.accounts = new KindAccounts(header.kinds);
     this.blockBytes = blockBytes;
     this.maxPendingBytes = maxPendingBytes;
@@ -254,6 +263,7 @@ export class RecordingWriter {
         if (!this.failure) await this.writeAll(Buffer.concat(parts), at);
       } catch (error) {
         this.failure = error as Error;
+        this.onError?.(this.failure);
       }
       this.pending -= bytes;
       done?.();

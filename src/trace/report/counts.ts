@@ -19,8 +19,21 @@ export function countBySeverity(findings: readonly Finding[]): Record<Finding['s
 export interface ReportOptions {
   /** Occurrences for which there was no room. */
   readonly lost?: number;
+  /** The same of each detector that has any. */
+  readonly lostByDetector?: Readonly<Partial<Record<DetectorName, number>>>;
   /** Of the program that made the report. */
   readonly version?: string;
   /** A description of the machine, as JSON can hold it. */
   readonly machine?: unknown;
+  /** Path of the recording that was looked at, or else of the report; for formats in which results must be somewhere. */
+  readonly artifact?: string;
+}
+
+/** `12 more occurrences were not kept (never-mapped: 12)`; empty where all were. */
+export function lostText({ lost = 0, lostByDetector = {} }: ReportOptions): string {
+  if (lost === 0) return '';
+  const parts = DETECTOR_NAMES.filter(name => (lostByDetector[name] ?? 0) > 0).map(
+    name => `${name}: ${lostByDetector[name]}`,
+  );
+  return `${lost} more occurrences were not kept${parts.length > 0 ? ` (${parts.join(', ')})` : ''}`;
 }

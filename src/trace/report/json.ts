@@ -21,6 +21,7 @@ export interface JsonReport {
   readonly machine?: unknown;
   readonly findings: readonly JsonFinding[];
   readonly lost: number;
+  readonly lostByDetector: Readonly<Partial<Record<string, number>>>;
   readonly counts: {
     readonly bySeverity: Readonly<Record<Finding['severity'], number>>;
     readonly byDetector: Readonly<Partial<Record<string, number>>>;
@@ -30,7 +31,7 @@ export interface JsonReport {
 /** An object that `JSON.stringify` takes as it is; times are nanoseconds. */
 export function reportJson(
   findings: readonly Finding[],
-  { lost = 0, version, machine }: ReportOptions = {},
+  { lost = 0, lostByDetector = {}, version, machine }: ReportOptions = {},
 ): JsonReport {
   return {
     format: 'viommu-findings',
@@ -43,6 +44,7 @@ export function reportJson(
       ...(iova === undefined ? {} : { iova: addressText(iova) }),
     })),
     lost,
+    lostByDetector,
     counts: { bySeverity: countBySeverity(findings), byDetector: countByDetector(findings) },
   };
 }

@@ -1,14 +1,15 @@
 /** Findings as JUnit XML, which build servers show: each detector is a test case, and it failed if it found something. */
 import { DETECTOR_NAMES, type DetectorName } from '../sanitizer/detectors.ts';
 import type { Finding } from '../sanitizer/finding.ts';
-import type { ReportOptions } from './counts.ts';
+import { lostText, type ReportOptions } from './counts.ts';
 import { reportText } from './text.ts';
 
 const SUITE = 'viommu sanitizer';
 const CLASS = 'viommu.sanitizer';
 
 /** Notes are told, but do not make a case fail. */
-export function reportJunit(findings: readonly Finding[], { lost = 0 }: ReportOptions = {}): string {
+export function reportJunit(findings: readonly Finding[], options: ReportOptions = {}): string {
+  const lost = lostText(options);
   const cases = DETECTOR_NAMES.map(name => testCase(name, findings));
   const failures = DETECTOR_NAMES.filter(name => findings.some(one => one.detector === name && fails(one))).length;
   const totals = `tests="${cases.length}" failures="${failures}" errors="0" skipped="0"`;
@@ -17,7 +18,7 @@ export function reportJunit(findings: readonly Finding[], { lost = 0 }: ReportOp
     `<testsuites name="${SUITE}" ${totals}>`,
     `  <testsuite name="${SUITE}" ${totals}>`,
     ...cases,
-    ...(lost > 0 ? [`    <system-err>${escapeXml(`${lost} more occurrences were not kept`)}</system-err>`] : []),
+    ...(lost !== '' ? [`    <system-err>${escapeXml(lost)}</system-err>`] : []),
     '  </testsuite>',
     '</testsuites>',
     '',

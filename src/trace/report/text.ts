@@ -1,7 +1,7 @@
 /** Findings for people at a terminal. */
 import type { Finding } from '../sanitizer/finding.ts';
 import { durationText } from '../sanitizer/text.ts';
-import { countBySeverity, type ReportOptions } from './counts.ts';
+import { countBySeverity, lostText, type ReportOptions } from './counts.ts';
 
 const LINE = 100;
 const STYLES = { note: '\u001b[36m', warning: '\u001b[33m', stop: '\u001b[31m' } as const;
@@ -10,11 +10,11 @@ const DIM = '\u001b[2m';
 const PLAIN = '\u001b[0m';
 
 /** Lines that end with a newline; the graver findings are not put first: what came first often explains the rest. */
-export function reportText(findings: readonly Finding[], colour = false, { lost = 0 }: ReportOptions = {}): string {
+export function reportText(findings: readonly Finding[], colour = false, options: ReportOptions = {}): string {
   const painted = (style: string, text: string) => (colour ? `${style}${text}${PLAIN}` : text);
   if (findings.length === 0) return 'No findings.\n';
   const blocks = findings.map(finding => findingText(finding, painted));
-  return `${blocks.join('\n')}\n${painted(BOLD, totals(findings, lost))}\n`;
+  return `${blocks.join('\n')}\n${painted(BOLD, totals(findings, lostText(options)))}\n`;
 }
 
 type Paint = (style: string, text: string) => string;
@@ -36,14 +36,14 @@ function evidenceLines({ time, source, kind, text }: Finding['evidence'][number]
   return [`${paint(DIM, when)}  ${head.trimStart()}`, ...rest];
 }
 
-function totals(findings: readonly Finding[], lost: number): string {
+function totals(findings: readonly Finding[], lost: string): string {
   const { note, warning, stop } = countBySeverity(findings);
   const parts = [
     stop > 0 ? `${stop} that stopped the machine` : '',
     warning > 0 ? `${warning} warning${warning === 1 ? '' : 's'}` : '',
     note > 0 ? `${note} note${note === 1 ? '' : 's'}` : '',
   ].filter(part => part !== '');
-  const more = lost > 0 ? `; ${lost} more occurrences were not kept` : '';
+  const more = lost === '' ? '' : `; ${lost}`;
   return `${findings.length} finding${findings.length === 1 ? '' : 's'}: ${parts.join(', ')}${more}`;
 }
 

@@ -5,7 +5,7 @@ import type { Action } from './policy.ts';
 export const DETECTOR_NAMES = [
   /** An IOTLB entry differs from a fresh walk, and no invalidation came within the time of grace. */
   'stale-iotlb',
-  /** A cached context entry differs from the one in memory. */
+  /** A cached context entry differs from the one in memory, and was not invalidated within the time of grace. */
   'stale-context',
   /** A walk that started from the paging-structure cache ended elsewhere than one from the root. */
   'stale-paging-structure',
@@ -13,13 +13,13 @@ export const DETECTOR_NAMES = [
   'missing-map-invalidation',
   /** To a page that was mapped earlier. */
   'use-after-unmap',
-  /** A stale entry was used after the unmapping and before the invalidation that came for it. */
+  /** A stale entry was used after the unmapping, or another change, and before the invalidation that came for it. */
   'dma-before-flush',
   /** A write where only reading is mapped, or the other way round. */
   'wrong-direction',
   /** Begins in a mapping and leaves it, or lies right beside one. */
   'out-of-bounds',
-  /** To a page that nothing was ever mapped at; often a physical address. */
+  /** To a page at which no mapping was seen; often a physical address. */
   'never-mapped',
   /** The requester has no context entry, but another one has that no endpoint of the machine uses. */
   'wrong-requester-id',
@@ -39,6 +39,8 @@ export const DETECTOR_NAMES = [
   'double-unmap',
   /** An unmap of something else than what was mapped: other length, other domain. */
   'mismatched-unmap',
+  /** Operations of a dma-iommu in an order that it refuses: deleted while in use, attached twice. */
+  'operation-order',
   /** Mappings left behind at a detach, at a reset or at the end. */
   'mapping-leak',
   /** Reserved bits, a table outside of memory, a table in device memory, a table that contains itself. */
@@ -78,7 +80,7 @@ export const DETECTORS: Readonly<Record<DetectorName, Detector>> = {
     ...warning,
     title: 'Stale IOTLB entry',
     about:
-      'A device was served from an IOTLB entry that the page tables do not say any more, and no invalidation came. On hardware the device goes on reading and writing memory that is not its own any more, without a fault.',
+      'A device was served from an IOTLB entry that the page tables do not say any more, and no invalidation came. On hardware the device goes on reading and writing memory that is not its own any more, without a fault. Where it is to stop the machine, the first such access does, without waiting whether the invalidation is only late, unless `dma-before-flush` is off.',
     suggestion:
       'Invalidate the IOTLB for the pages after every change of a present entry, and wait for it to complete before the memory is used for something else.',
   },
@@ -86,7 +88,7 @@ export const DETECTORS: Readonly<Record<DetectorName, Detector>> = {
     ...warning,
     title: 'Stale context entry',
     about:
-      'A device was translated by a cached context entry that differs from the one in memory: it still uses the domain, the tables or the mode of before.',
+      'A device was translated by a cached context entry that differs from the one in memory, and no invalidation came: it still uses the domain, the tables or the mode of before.',
     suggestion:
       'After a change of a context entry invalidate the context cache for the device, with the domain id that the old entry had, and then the IOTLB.',
   },
@@ -115,9 +117,9 @@ export const DETECTORS: Readonly<Record<DetectorName, Detector>> = {
   },
   'dma-before-flush': {
     ...warning,
-    title: 'DMA between unmapping and invalidation',
+    title: 'DMA between a change and its invalidation',
     about:
-      'A device used a page after its mapping had gone from the tables and before the invalidation for it came. Within this window it reaches memory that may have been given to somebody else.',
+      'A device used a page after its mapping, or its context entry, had gone from the tables or was changed there, and before the invalidation for it came. Within this window it reaches memory that may have been given to somebody else.',
     suggestion:
       'Stop the device before the buffer is unmapped. Do not free memory before the invalidation is complete; deferred (lazy) invalidation widens the window.',
   },
@@ -137,7 +139,7 @@ export const DETECTORS: Readonly<Record<DetectorName, Detector>> = {
   },
   'never-mapped': {
     ...warning,
-    title: 'DMA to an address that was never mapped',
+    title: 'DMA to an address where no mapping was seen',
     about:
       'A device used an address at which the IOMMU has never seen a mapping: a physical or virtual address in place of the one that the mapping gave, a half-written or byte-swapped descriptor, or a device that was not set up.',
     suggestion:
@@ -189,7 +191,8 @@ export const DETECTORS: Readonly<Record<DetectorName, Detector>> = {
   'overlapping-map': {
     ...warning,
     title: 'Mapping made over another one',
-    about: 'A page was mapped that is mapped already: two owners believe that the address is theirs.',
+    about:
+      'A page was mapped that is mapped already: two owners believe that the address is theirs. Found at a dma-iommu only, where operations map and unmap.',
     suggestion:
       'Unmap first, or find out who else uses the address: one allocator should give out all addresses of a domain.',
   },
@@ -197,14 +200,23 @@ export const DETECTORS: Readonly<Record<DetectorName, Detector>> = {
     ...warning,
     title: 'Unmap of what is not mapped',
     about:
-      'Pages were unmapped that are not mapped: unmapped twice, or never mapped. Had somebody mapped them meanwhile, it would have hit him.',
+      'Pages were unmapped that are not mapped: unmapped twice, or never mapped. Had somebody mapped them meanwhile, it would have hit him. Found at a dma-iommu only, where operations map and unmap.',
     suggestion: 'Look for two paths that both release the buffer, often an error path and the ordinary one.',
   },
   'mismatched-unmap': {
     ...warning,
     title: 'Unmap that does not match the mapping',
-    about: 'An unmap named another length, start or domain than the mapping that is there.',
+    about:
+      'An unmap named another length, start or domain than the mapping that is there. Found at a dma-iommu only, where operations map and unmap.',
     suggestion: 'Keep address, length and domain of each mapping beside the buffer, and unmap with exactly these.',
+  },
+  'operation-order': {
+    ...warning,
+    title: 'Operations in the wrong order',
+    about:
+      'An operation was refused because of the state of what it names: something was deleted that is still in use, attached twice, or detached while it was not attached. Found at a dma-iommu only, which checks the order of operations.',
+    suggestion:
+      'Take down in the reverse order: unmap, detach devices, free reserved ranges, delete the domain, then the device; look at the status of each operation.',
   },
   'mapping-leak': {
     ...warning,

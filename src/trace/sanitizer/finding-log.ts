@@ -1,7 +1,7 @@
 /** Findings as they are made: counted where they were made before, bounded, with what the policy says about them. */
 import { DETECTORS, type DetectorName } from './detectors.ts';
 import type { Evidence, Finding } from './finding.ts';
-import { MAX_EVIDENCE, MAX_FINDINGS } from './limits.ts';
+import { MAX_EVIDENCE, MAX_FINDINGS_PER_DETECTOR, MAX_FINDINGS_PER_DEVICE } from './limits.ts';
 import type { SanitizePolicy } from './policy.ts';
 
 /** Evidence that is put into words only when somebody reads it: of what may happen again and again. */
@@ -57,8 +57,11 @@ interface Kept {
 }
 
 export class FindingLog {
-  /** Occurrences that came when there was no room for another finding. */
-  lost = 0;
+  readonly #lost = new Map<DetectorName, number>();
+  /** Findings kept, by detector, and by detector and device. */
+  readonly #kept = new Map<string, number>();
+  /** Those for which there was no room included. */
+  #made = 0;
   readonly #findings: Finding[] = [];
   readonly #known = new Map<string, Kept>();
   /** Those that happened again since they were read. */
@@ -73,8 +76,24 @@ export class FindingLog {
     return this.#findings;
   }
 
+  /** Occurrences that came when there was no room for another finding of their detector. */
+  get lost(): number {
+    let sum = 0;
+    for (const count of this.#lost.values()) sum += count;
+    return sum;
+  }
+
+  /** The same of each detector that has any. */
+  get lostByDetector(): Partial<Record<DetectorName, number>> {
+    return Object.fromEntries(this.#lost);
+  }
+
   wants(detector: DetectorName): boolean {
     return this.options.policy[detector] !== 'off';
+  }
+
+  stops(detector: DetectorName): boolean {
+    return this.options.policy[detector] === 'stop';
   }
 
   /** `explain` is asked only for the first occurrence. */
@@ -85,24 +104,41 @@ export class FindingLog {
     const kept = this.#known.get(key);
     if (kept !== undefined) {
       this.#again(kept, occurrence);
-    } else if (this.#findings.length >= MAX_FINDINGS) {
-      this.lost++;
+    } else if (this.#hasRoom(occurrence)) {
+      const finding = this.#make(occurrence, explain());
+      const index = this.#findings.push(finding) - 1;
+      const { evidence, count } = finding;
+      this.#known.set(key, { index, evidence, count, access: undefined });
+      this.#tell(finding, true);
     } else {
-      this.#first(key, occurrence, explain());
+      this.#lost.set(detector, (this.#lost.get(detector) ?? 0) + (occurrence.count ?? 1));
+      // Whether there is room is no reason for the machine to go on.
+      if (this.stops(detector)) this.#tell(this.#make(occurrence, explain()), true);
     }
   }
 
-  #first(key: string, occurrence: Occurrence, explanation: Explanation): void {
+  /** Takes it, if there is some. */
+  #hasRoom({ detector, device }: Occurrence): boolean {
+    const deviceKey = `${detector} ${device}`;
+    const ofDetector = this.#kept.get(detector) ?? 0;
+    const ofDevice = this.#kept.get(deviceKey) ?? 0;
+    if (ofDetector >= MAX_FINDINGS_PER_DETECTOR || ofDevice >= MAX_FINDINGS_PER_DEVICE) return false;
+    this.#kept.set(detector, ofDetector + 1);
+    this.#kept.set(deviceKey, ofDevice + 1);
+    return true;
+  }
+
+  #make(occurrence: Occurrence, explanation: Explanation): Finding {
     const { detector, device, count = 1, first = occurrence.access.time } = occurrence;
     const { evidence = [], severity, ...told } = explanation;
     const access = inWords(occurrence.access);
-    const stop = this.options.policy[detector] === 'stop';
     const history = [...evidence].sort(byTime).slice(-(MAX_EVIDENCE - 2));
     const all = [...history, access].sort(byTime);
-    const finding: Finding = {
-      id: `F${this.#findings.length + 1}`,
+    this.#made++;
+    return {
+      id: `F${this.#made}`,
       detector,
-      severity: stop ? 'stop' : (severity ?? DETECTORS[detector].severity),
+      severity: this.stops(detector) ? 'stop' : (severity ?? DETECTORS[detector].severity),
       suggestion: DETECTORS[detector].suggestion,
       ...told,
       evidence: all,
@@ -111,9 +147,6 @@ export class FindingLog {
       last: access.time,
       count,
     };
-    this.#known.set(key, { index: this.#findings.length, evidence: all, count, access: undefined });
-    this.#findings.push(finding);
-    this.#tell(finding, true);
   }
 
   #again(kept: Kept, { access, count = 1 }: Occurrence): void {

@@ -28,6 +28,21 @@ export function covers(invalidation: Invalidation, domain: number, page: number)
   return invalidation.scope !== InvalidationScope.range || inRange(invalidation, page);
 }
 
+/**
+ * Whether it drops the requester's cached context entry, which is tagged with the domain. It may name another function of the device:
+ * which functions it masks is not told.
+ */
+export function coversContext(
+  { target, scope, domain: named, requesterId: told }: Invalidation,
+  domain: number,
+  requesterId: number,
+): boolean {
+  if (target !== InvalidationTarget.context) return false;
+  if (scope === InvalidationScope.all) return true;
+  if (named !== domain && named !== -1) return false;
+  return scope !== InvalidationScope.device || told >>> 3 === requesterId >>> 3;
+}
+
 function inRange({ start, pages }: Invalidation, page: number): boolean {
   return start <= page && page < start + pages;
 }
@@ -76,6 +91,24 @@ export class InvalidationLog {
     const newest = this.#added - 1;
     const number = Math.max(this.#ranges.find(domain, page, newest), this.#ranges.find(ALL, page, newest));
     return number < 0 ? undefined : this.#ring[number % this.capacity];
+  }
+
+  /** How many name no pages, but a whole domain that is this one, or all, in that time. Looks at all of them. */
+  wide(
+    domain: number,
+    since: number,
+    until: number,
+  ): { readonly count: number; readonly last: Invalidation | undefined } {
+    let count = 0;
+    let last: Invalidation | undefined;
+    for (let back = 1; back <= this.size; back++) {
+      const one = this.#ring[(this.#added - back) % this.capacity]!;
+      if (one.time < since) break;
+      if (one.time > until || one.scope === InvalidationScope.range || !covers(one, domain, -1)) continue;
+      last ??= one;
+      count++;
+    }
+    return { count, last };
   }
 
   #index(): void {

@@ -22,7 +22,7 @@ export interface LeakOccasion {
   readonly device: string;
   readonly domain: number;
   readonly time: number;
-  /** Tells occasions of one device apart: detach, delete, reset, end. */
+  /** Tells occasions of one device and domain apart: detach, delete, reset, end. */
   readonly kind: string;
   /** Ends the sentence that begins with the number of mappings: `were left behind when ...`. */
   readonly when: string;
@@ -36,7 +36,7 @@ export function reportLeak(world: World, occasion: LeakOccasion): void {
   const { device, domain, kind, evidence } = occasion;
   const leak = leakOf(world, domain);
   if (leak === undefined) return;
-  const occurrence = { detector: 'mapping-leak', device, key: kind, access: evidence } as const;
+  const occurrence = { detector: 'mapping-leak', device, key: `${kind} ${domain}`, access: evidence } as const;
   world.log.report(occurrence, () => explain(world, leak, occasion));
 }
 

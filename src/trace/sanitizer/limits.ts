@@ -1,7 +1,9 @@
 /** How much the sanitizer remembers. What a guest can make it store is bounded by these; where one is hit, explanations say so. */
 
-/** Findings kept; further ones are counted. */
-export const MAX_FINDINGS = 1000;
+/** Findings of one detector about one device that are kept; further ones are counted. */
+export const MAX_FINDINGS_PER_DEVICE = 50;
+/** Findings of one detector about all devices together: a guest can make up requester ids. So no detector takes another one's room. */
+export const MAX_FINDINGS_PER_DETECTOR = 200;
 /** Pieces of evidence of one finding. */
 export const MAX_EVIDENCE = 12;
 /** Live mappings of all domains together. */
@@ -22,6 +24,10 @@ export const MAX_SUSPICIONS = 256;
 export const MAX_MEMORY_REGIONS = 4096;
 /** Context entries of other requesters that are told beside one fault. */
 export const MAX_CONTEXTS = 8;
+/** Devices of which is remembered that they dropped bits of an address. */
+export const MAX_MASKED_ADDRESSES = 1024;
+/** Domains that are known to be mapped by operations. */
+export const MAX_OPERATED_DOMAINS = 16_384;
 /** Sources whose last reset is remembered. */
 export const MAX_RESETS = 1024;
 /** Mappings that a finding names one by one. */

@@ -21,16 +21,18 @@ import type { World } from './world.ts';
 
 interface Verdict {
   readonly detector: DetectorName;
+  /** Tells the history from others at the same page. Default: there is none. */
+  readonly history?: string | number;
   readonly explain: () => Omit<Explanation, 'iova' | 'length' | 'domain'>;
 }
 
 export function classifyNotPresent(world: World, request: RefusedRequest): void {
   const { fault, transfer, domain } = request;
-  const { detector, explain } = judge(world, request);
+  const { detector, history = '', explain } = judge(world, request);
   const occurrence = {
     detector,
     device: world.deviceOf(fault.requesterId),
-    key: `${fault.page} ${fault.pasid}`,
+    key: history === '' ? `${fault.page} ${fault.pasid}` : `${fault.page} ${fault.pasid} ${domain} ${history}`,
     access: { time: fault.time, tell: () => refusedEvidence(world, request) },
   };
   world.log.report(occurrence, () => ({
@@ -60,10 +62,12 @@ function judge(world: World, request: RefusedRequest): Verdict {
   if (invalidation !== undefined && world.attachments.concerns(fault.requesterId, domain, invalidation.time)) {
     return {
       detector: 'use-after-unmap',
+      history: `invalidation ${invalidation.time}`,
       explain: () => ({
         summary: `${tried(world, request)}, which was probably unmapped ${durationText(fault.time - invalidation.time)} before`,
         explanation: join(
           `An invalidation named this page earlier, so something was probably mapped here until then. The IOMMU did not see that mapping, because no device used it, so this is likely but not certain.`,
+          neighbourText(world, request),
           world.gaps(fault.time),
         ),
         evidence: [invalidationEvidence(invalidation, fault.time)],
@@ -83,6 +87,7 @@ function usedAfterUnmap(world: World, request: RefusedRequest, past: PastMapping
   const { fault } = request;
   return {
     detector: 'use-after-unmap',
+    history: Number.isNaN(past.since) ? `removed ${past.removed}` : past.since,
     explain: () => {
       const since = Number.isNaN(past.since)
         ? 'When it was mapped is not known.'
@@ -92,6 +97,7 @@ function usedAfterUnmap(world: World, request: RefusedRequest, past: PastMapping
         explanation: join(
           `The page belonged to the mapping ${rangeText(past.start, past.pages)} of ${domainText(past.domain)}, which is ${goingText(past.removedHow)}. ${since} The device, or a descriptor that it still holds, goes on using it. Without an IOMMU the access would have reached whatever is in that memory now.`,
           past.removedHow === REPLACED ? 'What replaced it is not there any more either.' : '',
+          neighbourText(world, request),
         ),
         evidence: pastEvidence(world, past, fault.page, fault.time),
       };
@@ -104,6 +110,7 @@ function unmappedQuietly(world: World, request: RefusedRequest, live: LiveInterv
   const { fault, domain } = request;
   return {
     detector: 'use-after-unmap',
+    history: live.since,
     explain: () => ({
       summary: `${tried(world, request)}, which is not in the page tables any more; no invalidation said so yet`,
       explanation: `The page belonged to the mapping ${rangeText(live.start, live.pages)} of ${domainText(domain)}, last known ${durationText(fault.time - live.since)} before. Since then software took it out of the tables without an invalidation; the IOTLB did not hold it, else the device would have reached the memory.`,
@@ -145,8 +152,7 @@ function behindMapping(world: World, request: RefusedRequest, live: LiveInterval
       const where = transfer.offset === 0 ? 'right behind the end' : `${bytesText(transfer.offset)} behind the end`;
       return {
         summary: `${tried(world, request)}, ${where} of the mapping ${extentText(world, domain, live)}`,
-        explanation:
-          'The page was never mapped, but the one before it is: an offset or the number of pieces goes beyond the buffer.',
+        explanation: `${absenceText(world, domain)}, but the one before it is mapped: an offset or the number of pieces goes beyond the buffer.`,
         evidence: [liveEvidence(world, domain, live, fault.time)],
       };
     },
@@ -159,8 +165,7 @@ function beforeMapping(world: World, request: RefusedRequest, live: LiveInterval
     detector: 'out-of-bounds',
     explain: () => ({
       summary: `${tried(world, request)}, ${bytesText(PAGE_BYTES - transfer.offset)} before the begin of the mapping ${extentText(world, domain, live)}`,
-      explanation:
-        'The page was never mapped, but the one behind it is: an offset is negative, or was subtracted twice.',
+      explanation: `${absenceText(world, domain)}, but the one behind it is mapped: an offset is negative, or was subtracted twice.`,
       evidence: [liveEvidence(world, domain, live, fault.time)],
     }),
   };
@@ -186,17 +191,59 @@ function neverMapped(world: World, request: RefusedRequest): Verdict {
         );
       }
       if (elsewhere.length > 0) hints.push(`It is mapped in ${elsewhere.map(one => one.text).join(', and in ')}.`);
-      const summary = region === undefined ? '' : ' and looks like a physical address';
+      const isCertain = world.knowsAllMappings(domain);
+      const absence = isCertain ? 'which was never mapped' : 'which is not mapped (no mapping was seen there)';
+      const wide = isCertain ? undefined : wideInvalidations(world, request);
+      if (wide !== undefined) hints.push(wide.text);
+      const physical = region === undefined ? '' : ', and looks like a physical address';
       return {
-        summary: `${tried(world, request)}, which was never mapped${summary}`,
+        summary: `${tried(world, request)}, ${absence}${physical}`,
         explanation: join(
-          `The IOMMU has not seen any mapping at this page of ${domainText(domain)}.`,
+          isCertain
+            ? `No operation has ever mapped this page of ${domainText(domain)}.`
+            : `The IOMMU has not seen any mapping at this page of ${domainText(domain)}; it sees those that a device uses, and those that an invalidation shows.`,
           ...hints,
           world.gaps(fault.time),
         ),
-        evidence: elsewhere.map(one => one.evidence),
+        evidence: [...elsewhere.map(one => one.evidence), ...(wide === undefined ? [] : [wide.evidence])],
       };
     },
+  };
+}
+
+/** Begins a sentence about a page beside a mapping. */
+function absenceText(world: World, domain: number): string {
+  return world.knowsAllMappings(domain) ? 'The page was never mapped' : 'No mapping was seen at this page';
+}
+
+/** A mapping right before or behind a page that was unmapped: it may be the one that was meant. */
+function neighbourText(world: World, { fault, domain }: RefusedRequest): string {
+  const before = world.mappings.at(domain, fault.page - 1);
+  const after = world.mappings.at(domain, fault.page + 1);
+  if (before === undefined && after === undefined) return '';
+  const places: string[] = [];
+  if (before !== undefined) places.push(`right behind the mapping ${extentText(world, domain, before)}`);
+  if (after !== undefined) places.push(`right before the mapping ${extentText(world, domain, after)}`);
+  const are =
+    places.length > 1
+      ? 'which are there now: it may also be that one of these buffers was overrun'
+      : 'which is there now: it may also be an access beyond that buffer';
+  return `The page lies ${places.join(' and ')}, ${are}.`;
+}
+
+/** Invalidations that name no pages, each of which may have been for an unmapping of this one. */
+function wideInvalidations(
+  world: World,
+  { fault, domain }: RefusedRequest,
+): { text: string; evidence: Evidence } | undefined {
+  const since = world.attachments.of(fault.requesterId, fault.pasid)?.since;
+  const { count, last } = world.invalidations.wide(domain, since ?? Number.NEGATIVE_INFINITY, fault.time);
+  if (last === undefined) return undefined;
+  const when = since === undefined ? 'so far' : 'since the device was attached';
+  const many = count === 1 ? 'There was 1 invalidation' : `There were ${count} invalidations`;
+  return {
+    text: `${many} of the whole domain or of all domains ${when}, the last one ${durationText(fault.time - last.time)} before: if the page was mapped and never used, its unmapping at ${count === 1 ? 'that one' : 'one of them'} would look like this.`,
+    evidence: invalidationEvidence(last, fault.time),
   };
 }
 

@@ -2,12 +2,13 @@
 import type { Explanation } from './finding-log.ts';
 import { NOTE_RULES, type NoteRule } from './note-rules.ts';
 import { type NoteDetail, wordText } from './note-words.ts';
-import { mappingsLeft, operationRefused, unmapMismatched } from './operation-notes.ts';
+import { domainCreated, mappingsLeft, operationRefused, unmapMismatched } from './operation-notes.ts';
 import type { World } from './world.ts';
 
 type Handler = (world: World, source: string, time: number, detail: NoteDetail) => void;
 
 const HANDLERS: ReadonlyMap<string, Handler> = new Map([
+  ['dma-iommu.domainCreated', domainCreated],
   ['dma-iommu.refused', operationRefused],
   ['dma-iommu.unmapMismatch', unmapMismatched],
   ['dma-iommu.mappingsLeft', mappingsLeft],

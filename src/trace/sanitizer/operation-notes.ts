@@ -19,7 +19,7 @@ interface Refusal {
 
 const IN_USE = 'STATUS_RESOURCE_IN_USE';
 const overMapped: Refusal = { detector: 'overlapping-map', what: 'something is mapped there already' };
-const stillInUse = (what: string): Refusal => ({ detector: 'mapping-leak', what });
+const outOfOrder = (what: string): Refusal => ({ detector: 'operation-order', what });
 const pasid = (what: string): Refusal => ({ detector: 'pasid-misuse', what });
 
 /** By operation and status: those that mean a mistake of the caller's that has a detector. */
@@ -33,16 +33,18 @@ const REFUSALS: Readonly<Record<string, Readonly<Record<string, Refusal>>>> = {
   unmapReservedLogicalRange: {
     STATUS_INVALID_PARAMETER: { detector: 'double-unmap', what: 'there is no such mapped segment, or no longer' },
   },
-  freeReservedLogicalAddressRange: { [IN_USE]: stillInUse('segments of the range are still mapped') },
-  deleteDomain: { [IN_USE]: stillInUse('devices are still attached to it, or ranges reserved in it') },
-  deleteDevice: { [IN_USE]: stillInUse('it is still attached, or has PASID devices') },
-  deletePasidDevice: { [IN_USE]: stillInUse('it is still attached') },
+  freeReservedLogicalAddressRange: {
+    [IN_USE]: { detector: 'mapping-leak', what: 'segments of the range are still mapped' },
+  },
+  deleteDomain: { [IN_USE]: outOfOrder('devices are still attached to it, or ranges reserved in it') },
+  deleteDevice: { [IN_USE]: outOfOrder('it is still attached, or has PASID devices') },
+  deletePasidDevice: { [IN_USE]: outOfOrder('it is still attached') },
   createPasidDevice: { STATUS_INVALID_PARAMETER_1: pasid('the device was not made for DMA with PASIDs') },
   attachPasidDevice: {
     STATUS_INVALID_PARAMETER_1: pasid('domains of this type take no PASID devices'),
-    STATUS_UNSUCCESSFUL: pasid('it is attached already'),
+    STATUS_UNSUCCESSFUL: outOfOrder('it is attached already'),
   },
-  detachPasidDevice: { STATUS_INVALID_PARAMETER_1: pasid('it is attached to nothing') },
+  detachPasidDevice: { STATUS_INVALID_PARAMETER_1: outOfOrder('it is attached to nothing') },
 };
 
 const UNMAPS: ReadonlySet<string> = new Set(['unmapLogicalRange', 'unmapIdentityRange', 'unmapIdentityRangeEx']);
@@ -55,6 +57,15 @@ interface Target {
   readonly domain: number;
   readonly start: number;
   readonly pages: number;
+}
+
+/** DomainTypeTranslate and DomainTypeTranslateS1 of DMA_IOMMU_DOMAIN_TYPE: the IOMMU writes the tables. */
+const OPERATED_TYPES: readonly unknown[] = [0, 3];
+
+export function domainCreated(world: World, _source: string, _time: number, { domain, type }: NoteDetail): void {
+  if (typeof domain !== 'number') return;
+  if (OPERATED_TYPES.includes(type)) world.noteOperated(domain);
+  else world.forgetOperated(domain);
 }
 
 export function operationRefused(world: World, source: string, time: number, detail: NoteDetail): void {

@@ -46,6 +46,11 @@ export function needsChecks(policy: SanitizePolicy): boolean {
   return CHECKED.some(name => policy[name] !== 'off');
 }
 
+/** Whether any detector is on. */
+export function looksForAnything(policy: SanitizePolicy): boolean {
+  return DETECTOR_NAMES.some(name => policy[name] !== 'off');
+}
+
 export function defaultPolicy(): SanitizePolicy {
   return everything(name => DETECTORS[name].action);
 }

@@ -5,15 +5,18 @@
 import { EventClass, Kind, MappingSource, ResetWhat } from '../event-kinds.ts';
 import type { EventListener } from '../events.ts';
 import { attached, detached, leftMapped } from './attach-events.ts';
+import type { DetectorName } from './detectors.ts';
 import { descriptorChanged, guestSpins } from './driver-races.ts';
 import { classifyFailure, TransferStatus } from './failed-dma.ts';
 import { type Fault, type OtherContext, readFault, transferOf } from './fault.ts';
 import type { Finding } from './finding.ts';
 import { FindingLog } from './finding-log.ts';
+import { Grace } from './grace.ts';
 import { liveEvidence, type Transfer } from './history-evidence.ts';
 import type { Invalidation } from './invalidation-log.ts';
 import { DEFAULT_GRACE_NANOSECONDS, MAX_CONTEXTS } from './limits.ts';
 import type { MappedPages } from './mapping-history.ts';
+import { MaskedAddresses } from './masked-addresses.ts';
 import { takeNote } from './notes.ts';
 import { addressOf, PAGE_BYTES, pageOf } from './pages.ts';
 import type { SanitizePolicy } from './policy.ts';
@@ -76,7 +79,9 @@ export class Sanitizer implements EventListener {
     EventClass.note;
   private readonly world: World;
   private readonly log: FindingLog;
+  private readonly grace: Grace;
   private readonly stale: StaleWatch;
+  private readonly masked: MaskedAddresses;
   /** A fault whose failed transfer has not come yet. */
   private fault: Fault | undefined;
   private others: OtherContext[] = [];
@@ -89,7 +94,9 @@ export class Sanitizer implements EventListener {
   constructor({ policy, endpoints, onFinding, everyOccurrence, onStop, graceNanoseconds }: SanitizerOptions) {
     this.log = new FindingLog({ policy, onFinding, everyOccurrence, onStop });
     this.world = new World(this.log, endpoints);
-    this.stale = new StaleWatch(this.world, graceNanoseconds ?? DEFAULT_GRACE_NANOSECONDS);
+    this.grace = new Grace(graceNanoseconds ?? DEFAULT_GRACE_NANOSECONDS);
+    this.stale = new StaleWatch(this.world, this.grace);
+    this.masked = new MaskedAddresses(this.log);
   }
 
   /** In the order of their first occurrence. A finding that happens again is replaced by one with a higher count. */
@@ -100,6 +107,11 @@ export class Sanitizer implements EventListener {
   /** Occurrences of findings for which there was no room. */
   get lost(): number {
     return this.log.lost;
+  }
+
+  /** The same of each detector that has any. */
+  get lostByDetector(): Partial<Record<DetectorName, number>> {
+    return this.log.lostByDetector;
   }
 
   /** Nanoseconds: when `tick` has to be called, unless events come before. Infinity: nothing waits. */
@@ -188,6 +200,8 @@ export class Sanitizer implements EventListener {
   note(kind: string, source: string, time: number, detail: Readonly<Record<string, unknown>>): void {
     this.stale.tick(time);
     if (kind === 'injection.applied' && detail.rule === 'refuse') this.injected = true;
+    this.grace.note(kind, time, detail);
+    this.masked.note(kind, source, detail);
     takeNote(this.world, kind, source, time, detail);
   }
 
@@ -211,6 +225,7 @@ export class Sanitizer implements EventListener {
     const { mappings } = world;
     world.iommu = source;
     const { domain, start, pages, how } = mapped;
+    if (how === MappingSource.operation) world.noteOperated(domain);
     const live = how === MappingSource.operation ? mappings.firstOverlap(domain, start, pages) : undefined;
     if (live !== undefined && live.how === MappingSource.operation) {
       const same = live.permissions === mapped.permissions && live.frame - live.start === mapped.frame - start;
@@ -246,6 +261,7 @@ export class Sanitizer implements EventListener {
     };
     this.world.invalidations.add(invalidation);
     this.stale.invalidated(invalidation);
+    this.grace.invalidated(invalidation);
   }
 
   private contextPresent(payload: Int32Array): void {
@@ -285,10 +301,12 @@ export class Sanitizer implements EventListener {
     this.others = [];
     if (fault !== undefined && status === TransferStatus.fault && fault.requesterId === requesterId) {
       this.fault = undefined;
+      if (this.masked.explains(source, transfer)) return;
       classifyFault(world, { fault, transfer, domain: world.domainOf(requesterId, fault.pasid, fault.domain) });
       return;
     }
     this.decideFault();
+    if (status === TransferStatus.noMemory && this.masked.explains(source, transfer)) return;
     // A fault by itself says why; without one, there is nothing to go by.
     if (status !== TransferStatus.fault) classifyFailure(world, { source, requesterId, pasid, status, transfer });
   }
@@ -298,8 +316,10 @@ export class Sanitizer implements EventListener {
     const { fault, world } = this;
     if (fault === undefined) return;
     this.fault = undefined;
+    const transfer = transferOf(fault);
+    if (this.masked.explains(world.deviceOf(fault.requesterId), transfer)) return;
     const domain = world.domainOf(fault.requesterId, fault.pasid, fault.domain);
-    classifyFault(world, { fault, transfer: transferOf(fault), domain });
+    classifyFault(world, { fault, transfer, domain });
   }
 
   private memory(kind: number, source: string, payload: Int32Array): void {

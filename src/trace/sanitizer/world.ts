@@ -3,7 +3,7 @@ import { ResetWhat } from '../event-kinds.ts';
 import { AttachmentLog } from './attachment-log.ts';
 import type { FindingLog } from './finding-log.ts';
 import { InvalidationLog } from './invalidation-log.ts';
-import { MAX_RESETS } from './limits.ts';
+import { MAX_OPERATED_DOMAINS, MAX_RESETS } from './limits.ts';
 import { MappingHistory } from './mapping-history.ts';
 import { MemoryMap } from './memory-map.ts';
 import { durationText, requesterText } from './text.ts';
@@ -24,6 +24,8 @@ export class World {
   droppedRecords = 0;
   /** Who tells of mappings and faults. */
   iommu = 'iommu';
+  /** Domains whose mappings all come by operations, so that what no event told of is not there. */
+  readonly #operated = new Set<number>();
   readonly #requesterIds = new Map<string, number>();
 
   constructor(
@@ -59,6 +61,21 @@ export class World {
   /** The domain that a request goes through, where the event does not say it. */
   domainOf(requesterId: number, pasid: number, told: number): number {
     return told >= 0 ? told : (this.attachments.of(requesterId, pasid)?.domain ?? -1);
+  }
+
+  /** Something was mapped in the domain by an operation. */
+  noteOperated(domain: number): void {
+    if (this.#operated.size < MAX_OPERATED_DOMAINS) this.#operated.add(domain);
+  }
+
+  /** A domain of this number is a new one, whose tables software may write by itself. */
+  forgetOperated(domain: number): void {
+    this.#operated.delete(domain);
+  }
+
+  /** Whether every mapping of the domain was told; of tables that software writes by itself only some are seen. */
+  knowsAllMappings(domain: number): boolean {
+    return this.#operated.has(domain) && this.mappings.forgotten === 0 && this.droppedRecords === 0;
   }
 
   /** A sentence for explanations that rest on the absence of history; empty where all of it is there. */

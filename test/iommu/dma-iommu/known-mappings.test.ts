@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import {
+  COMPARES_MAX,
   KNOWN_MAPPINGS_MAX,
   KnownMappings,
   type TableView,
@@ -313,24 +314,43 @@ describe('the store', () => {
     return { trace, known, view, see };
   }
 
-  it('keeps so many and forgets the oldest of the domain', () => {
+  it('keeps so many, of one domain three quarters of that, and counts what it does not take in', () => {
     expect(KNOWN_MAPPINGS_MAX).toBe(65536);
-    const { trace, known, view, see } = store(3);
-    see(1, 10);
-    see(2, 20);
-    see(2, 21);
-    see(2, 22);
+    const { trace, known, view, see } = store(4);
+    for (const page of [20, 21, 22, 23]) see(2, page);
     expect([known.size, known.forgotten]).toEqual([3, 1]);
     see(3, 30);
-    expect([known.size, known.forgotten]).toEqual([3, 2]);
+    see(4, 40);
+    expect([known.size, known.forgotten]).toEqual([4, 2]);
+    expect(trace.fields().map(({ iova }) => iova)).toEqual([0x14000n, 0x15000n, 0x16000n, 0x1e000n]);
     view.frames.clear();
     trace.take();
-    for (const domain of [1, 2, 3]) known.compareAll(domain, view, MappingSource.invalidation);
+    for (const domain of [1, 2, 3, 4]) known.compareAll(domain, view, MappingSource.invalidation);
     expect(trace.fields().map(({ domain, iova, pages }) => [domain, iova, pages])).toEqual([
-      [2, 0x15000n, 2],
+      [2, 0x14000n, 3],
       [3, 0x1e000n, 1],
     ]);
     expect(known.size).toBe(0);
+  });
+
+  it('compares so many for one flush, and others the next time', () => {
+    const { known, view, see } = store();
+    for (let page = 0; page < COMPARES_MAX + 100; page++) see(1, page);
+    view.frames.clear();
+    const before = known.comparisons;
+    known.compareDomain(1, view, MappingSource.invalidation);
+    expect([known.size, known.comparisons - before]).toEqual([100, COMPARES_MAX]);
+    known.compareDomain(1, view, MappingSource.invalidation);
+    expect(known.size).toBe(0);
+  });
+
+  it('compares one address when asked', () => {
+    const { trace, known, view, see } = store();
+    for (let page = 0; page < 10; page++) see(1, page);
+    view.frames.clear();
+    trace.take();
+    known.compareAt(1, 0, 0x5123, view, MappingSource.walk);
+    expect(trace.take()).toMatchObject([{ kind: 'mapping.removed', fields: { iova: 0x5000n, pages: 1, how: 'walk' } }]);
   });
 
   it('walks through messages so many times only for one flush', () => {
@@ -342,7 +362,7 @@ describe('the store', () => {
     view.walks = 0;
     known.compareAll(1, view, MappingSource.invalidation);
     expect(view.walks).toBe(WALKS_BY_MESSAGES_MAX);
-    expect(trace.fields()).toMatchObject([{ iova: 0n, pages: WALKS_BY_MESSAGES_MAX }]);
+    expect(trace.fields()).toMatchObject([{ pages: WALKS_BY_MESSAGES_MAX }]);
     expect(known.size).toBe(200 - WALKS_BY_MESSAGES_MAX);
     view.walks = 0;
     known.beginComparison();

@@ -431,6 +431,7 @@ describe('attachments that are found in the context tables', () => {
     b.submit(flushContexts);
     expect(events.take('context.present')).toMatchObject([
       { kind: 'invalidation' },
+      // Before the detach: the domain has a user all the time.
       { kind: 'attach', fields: { requesterId: OTHER, domain: DOMAIN, kind: 'translated' } },
       { kind: 'detach', fields: { requesterId: RID, domain: DOMAIN } },
     ]);
@@ -447,6 +448,52 @@ describe('attachments that are found in the context tables', () => {
     ['of another domain', { domain: DOMAIN + 1 }],
     ['with other tables', { table: Frame.data }],
     ['that pass through', { type: 2 }],
+  ])('do not keep the domain if they are those %s', (_name, fields) => {
+    const { bench: b, events } = bench();
+    b.setContext(OTHER, fields);
+    b.map(IOVA, 40);
+    b.translate(IOVA);
+    b.setContext(RID, { present: false });
+    events.take();
+    b.submit(flushContexts);
+    const kinds = events.take('context.present').map(({ kind, fields: { requesterId } }) => [kind, requesterId]);
+    expect(kinds.slice(1)).toEqual([
+      ['detach', RID],
+      ['attach', OTHER],
+    ]);
+  });
+
+  it.each<[string, bigint, number]>([
+    ['all', 0x11n, 2],
+    ['its domain', (BigInt(DOMAIN) << 16n) | 0x21n, 1],
+    ['the requester', (BigInt(OTHER) << 32n) | (BigInt(DOMAIN) << 16n) | 0x31n, 1],
+    ['the requester and its neighbours', (BigInt(OTHER + 1) << 32n) | (3n << 48n) | 0x31n, 1],
+  ])('are known at an invalidation of %s, before any DMA', (_name, descriptor, count) => {
+    const { bench: b, events } = bench();
+    b.setContext(RID, { domain: 9, table: Frame.data });
+    b.setContext(OTHER);
+    b.map(IOVA, 40);
+    events.take();
+    b.submit([descriptor, 0n]);
+    b.submit([descriptor, 0n]);
+    const attached = events.of('attach');
+    expect(attached).toContainEqual({ requesterId: OTHER, domain: DOMAIN, kind: 'translated', pasid: -1 });
+    expect(attached.length).toBe(count);
+    events.take();
+    b.submit([(BigInt(DOMAIN) << 16n) | 0x22n, 0n]);
+    expect(events.of('mapping.added')).toMatchObject([{ iova: IOVA, frame: 40, how: 'invalidation' }]);
+  });
+
+  it('are not looked for before there is a root table', () => {
+    const events = new EventLog();
+    const b = new Bench({}, { checks: true, trace: events });
+    b.setContext(RID);
+    b.enableQueue();
+    b.submit(flushContexts);
+    expect(events.of('attach')).toEqual([]);
+  });
+
+  it.each<[string, ContextFields]>([
     ['that cannot be used', { type: 3 }],
     ['with reserved bits', { extraLow: 1n << 4n }],
     ['that are not present', { present: false }],
@@ -584,6 +631,7 @@ describe('other requesters with a context entry', () => {
       { kind: 'invalidation' },
       { kind: 'context.present', fields: { requesterId: RID + 1, for: RID, domain: 9 } },
       { kind: 'detach', fields: { requesterId: RID } },
+      { kind: 'attach', fields: { requesterId: RID + 1, domain: 9 } },
     ]);
   });
 });

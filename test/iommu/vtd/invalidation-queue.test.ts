@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { DESCRIPTORS_PER_JOB } from '../../../src/iommu/vtd/invalidation-queue.ts';
+import { COMPARISONS_PER_JOB, DESCRIPTORS_PER_JOB } from '../../../src/iommu/vtd/invalidation-queue.ts';
+import { EventLog } from '../event-log.ts';
 import {
   Bench,
   contextInvalidate,
@@ -279,6 +280,26 @@ describe('queue', () => {
     });
     bench.jobs.run();
     expect(headThen).toBe(DESCRIPTORS_PER_JOB * 16);
+    expect(bench.status()).toBe(1);
+  });
+
+  it('lets other jobs run after comparisons of so many mappings', () => {
+    const events = new EventLog();
+    const bench = new Bench({}, { checks: true, trace: events });
+    bench.setContext(RID);
+    bench.enable().enableQueue();
+    const pages = 4 * 512;
+    for (let page = 0; page < pages; page++) bench.map(BigInt(page) << 12n, 40);
+    bench.translate(0n);
+    bench.submit(iotlbInvalidate(Granularity.domain));
+    expect(events.of('mapping.added').length).toBe(pages);
+    const flushes = Math.ceil(COMPARISONS_PER_JOB / pages) + 2;
+    for (let i = 0; i < flushes; i++) bench.enqueue(iotlbInvalidate(Granularity.domain));
+    bench.enqueue(waitStatus(1)).ring();
+    bench.jobs.step();
+    expect(bench.head).toBeLessThan((flushes + 1) * 16);
+    expect(bench.status()).toBe(0);
+    bench.jobs.run();
     expect(bench.status()).toBe(1);
   });
 

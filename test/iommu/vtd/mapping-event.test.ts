@@ -176,6 +176,35 @@ describe('a page-selective invalidation', () => {
   });
 });
 
+describe('a fault', () => {
+  it('is told after the mapping that is gone from its page, though no invalidation has come to it', () => {
+    const { bench: b, events } = bench();
+    b.map(IOVA, 40);
+    b.map(IOVA + 0x1000n, 41);
+    b.translate(IOVA);
+    b.translate(IOVA + 0x1000n);
+    b.submit([0x12n, 0n]);
+    b.unmap(IOVA);
+    b.unmap(IOVA + 0x1000n);
+    events.take();
+    expect(b.translate(IOVA)).toBe(false);
+    expect(events.take('stale')).toMatchObject([
+      { kind: 'mapping.removed', fields: { domain: DOMAIN, iova: IOVA, pages: 1, how: 'walk' } },
+      { kind: 'fault', fields: { iova: IOVA, cause: 'notPresent' } },
+    ]);
+  });
+
+  it('tells of no mapping that is still there', () => {
+    const { bench: b, events } = bench();
+    b.map(IOVA, 40, 1n);
+    b.translate(IOVA);
+    events.take();
+    expect(b.translate(IOVA, 2)).toBe(false);
+    expect(events.of('mapping.removed')).toEqual([]);
+    expect(events.of('fault').length).toBe(1);
+  });
+});
+
 describe('invalidations of a domain, and of all', () => {
   it.each([
     ['domain', flushDomain()],

@@ -1,5 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { ABSENT_REGISTERS } from '../../../src/iommu/vtd/absent-registers.ts';
 import { vtdCapabilities } from '../../../src/iommu/vtd/capabilities.ts';
 import { vtdRegisters } from '../../../src/iommu/vtd/registers.ts';
 import type { Field, Register } from '../../../src/pci/registers.ts';
@@ -158,10 +159,45 @@ describe('register access', () => {
 
   it('answers registers that do not exist with zero and a note', () => {
     const bench = new Bench();
-    expect(bench.read32(0x300)).toBe(0);
-    bench.write32(0x300, 1);
+    expect(bench.read32(0x308)).toBe(0);
+    bench.write32(0x308, 1);
     expect(bench.read32(0x1000)).toBe(0);
     expect(bench.trace.kinds()).toEqual(['register.unknown', 'register.unknown', 'register.unknown']);
+  });
+
+  it('answers registers of features that it does not report with zero, and says nothing', () => {
+    const bench = new Bench();
+    for (const { name, offset, bytes } of ABSENT_REGISTERS) {
+      // IVA and IOTLB are there.
+      if (block.registers.some(one => one.offset === offset)) continue;
+      expect(bench.readAny(offset, bytes), name).toBe(0n);
+      expect(bench.readAny(offset, 4), name).toBe(0n);
+    }
+    expect(bench.trace.kinds()).toEqual([]);
+    bench.write64(0xd0, 0x1000n);
+    expect(bench.trace.events).toMatchObject([
+      { kind: 'register.unknown', detail: { offset: 0xd0, access: 'write' } },
+      { kind: 'register.unknown', detail: { offset: 0xd4, access: 'write' } },
+    ]);
+  });
+
+  it('knows absent registers that do not overlap, by name', () => {
+    const taken = new Map<number, string>();
+    for (const { name, offset, bytes } of ABSENT_REGISTERS) {
+      expect(offset % bytes, name).toBe(0);
+      for (let at = offset; at < offset + bytes; at += 4) {
+        expect(taken.get(at), name).toBeUndefined();
+        taken.set(at, name);
+      }
+    }
+    expect(new Set(taken.values()).size).toBe(ABSENT_REGISTERS.length);
+    expect([0xc0, 0xdc, 0x120, 0x218, 0xe30].map(at => taken.get(at))).toEqual([
+      'PQH',
+      'PRS',
+      'MTRR_FIX64K_00000',
+      'MTRR_PHYSMASK9',
+      'VCCAP',
+    ]);
   });
 
   it('never touches memory or sends a message within an access, whatever is written', () => {

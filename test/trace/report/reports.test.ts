@@ -81,6 +81,8 @@ describe('the text report', () => {
   it('says that there are none, and how many were not kept', () => {
     expect(reportText([])).toBe('No findings.\n');
     expect(reportText(findings, false, { lost: 4 })).toContain('4 more occurrences were not kept');
+    const some = { lost: 4, lostByDetector: { 'never-mapped': 3, 'stale-iotlb': 1 } } as const;
+    expect(reportText(findings, false, some)).toContain('not kept (stale-iotlb: 1, never-mapped: 3)');
   });
 });
 
@@ -114,16 +116,28 @@ describe('the SARIF report', () => {
     version: string;
     runs: [
       {
-        tool: { driver: { name: string; rules: { id: string; shortDescription: { text: string } }[] } };
+        tool: {
+          driver: {
+            name: string;
+            version?: string;
+            semanticVersion?: string;
+            rules: { id: string; shortDescription: { text: string } }[];
+          };
+        };
+        artifacts: { location: { uri: string } }[];
         invocations: { toolExecutionNotifications?: unknown[] }[];
         results: {
           ruleId: string;
           ruleIndex: number;
           level: string;
           message: { text: string };
-          locations: { logicalLocations: { fullyQualifiedName: string }[] }[];
+          locations: {
+            physicalLocation: { artifactLocation: { uri: string; index: number } };
+            logicalLocations: { fullyQualifiedName: string }[];
+          }[];
           codeFlows: { threadFlows: { locations: { executionOrder: number }[] }[] }[];
           occurrenceCount: number;
+          partialFingerprints: Record<string, string>;
         }[];
       },
     ];
@@ -144,6 +158,44 @@ describe('the SARIF report', () => {
     expect(second.message.text).toContain('which was unmapped 1 ms before (2 times within 1 ms)');
     const steps = second.codeFlows[0]!.threadFlows[0]!.locations;
     expect(steps.map(step => step.executionOrder)).toEqual(steps.map((_, i) => i + 1));
+  });
+
+  it('tells of the version', () => {
+    expect(run.tool.driver).toMatchObject({ version: '1.2.3', semanticVersion: '1.2.3' });
+    const odd = reportSarif([], { version: 'of today' }) as typeof report;
+    expect(odd.runs[0].tool.driver).toMatchObject({ version: 'of today' });
+    expect(odd.runs[0].tool.driver).not.toHaveProperty('semanticVersion');
+  });
+
+  it('has fingerprints that are the same in every run, and different in one', () => {
+    const prints = (all: readonly Finding[]) =>
+      (reportSarif(all) as typeof report).runs[0].results.map(one => Object.values(one.partialFingerprints)[0]!);
+    const one = findings[1]!;
+    const [first, again, samePage, otherPage] = prints([
+      one,
+      { ...one, id: 'F9', first: 7, count: 3 },
+      { ...one, iova: 0x5ff8n },
+      { ...one, iova: 0x6000n },
+    ]);
+    expect(first).toMatch(/^[0-9a-f]{32}:1$/);
+    expect([again, samePage]).toEqual([first!.replace(':1', ':2'), first!.replace(':1', ':3')]);
+    expect(otherPage).toMatch(/:1$/);
+    expect(otherPage).not.toBe(first);
+    expect(prints([{ ...one, first: 1, summary: 'x', domain: 77 }])).toEqual([first]);
+    expect(new Set(prints(findings)).size).toBe(findings.length);
+  });
+
+  it.each([
+    [undefined, 'viommu-findings'],
+    ['out/my run.viommu', 'out/my%20run.viommu'],
+    ['/tmp/a#b.viommu', 'file:///tmp/a%23b.viommu'],
+    ['C:\\x\\y.sarif', 'file:///C:/x/y.sarif'],
+    ['\ud800.viommu', '%EF%BF%BD.viommu'],
+  ])('says that the findings of %s are in %s', (artifact, uri) => {
+    const { runs } = reportSarif(findings, artifact === undefined ? {} : { artifact }) as typeof report;
+    expect(runs[0].artifacts.map(one => one.location.uri)).toEqual([uri]);
+    for (const { locations } of runs[0].results)
+      expect(locations[0]!.physicalLocation.artifactLocation).toEqual({ uri, index: 0 });
   });
 
   it('is what JSON can hold, and says what was lost', () => {

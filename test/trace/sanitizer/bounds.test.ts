@@ -9,7 +9,8 @@ import {
   MAX_DETACHMENTS,
   MAX_ENDED_DOMAINS,
   MAX_EVIDENCE,
-  MAX_FINDINGS,
+  MAX_FINDINGS_PER_DETECTOR,
+  MAX_FINDINGS_PER_DEVICE,
   MAX_INVALIDATIONS,
   MAX_MEMORY_REGIONS,
   MAX_PAST_MAPPINGS,
@@ -40,12 +41,40 @@ describe('findings', () => {
 
   it('are bounded, and those without room are counted', () => {
     const scenario = new Scenario();
-    for (let i = 0; i < MAX_FINDINGS + 7; i++) scenario.failed(i * 4096, 4, { status: Status.notBusMaster });
-    expect(scenario.findings).toHaveLength(MAX_FINDINGS);
+    for (let i = 0; i < MAX_FINDINGS_PER_DEVICE + 7; i++) scenario.failed(i * 4096, 4, { status: Status.notBusMaster });
+    expect(scenario.findings).toHaveLength(MAX_FINDINGS_PER_DEVICE);
     expect(scenario.sanitizer.lost).toBe(7);
+    expect(scenario.sanitizer.lostByDetector).toEqual({ 'bus-master-off': 7 });
     scenario.failed(0, 4, { status: Status.notBusMaster });
     expect(scenario.findings[0]!.count).toBe(2);
     expect(scenario.sanitizer.lost).toBe(7);
+  });
+
+  it('of one detector and device leave room for other detectors and devices', () => {
+    const scenario = new Scenario();
+    for (let i = 0; i < 2 * MAX_FINDINGS_PER_DEVICE; i++) scenario.failed(i * 4096, 4, { status: Status.notBusMaster });
+    scenario.failed(0x5000, 4, { status: Status.notBusMaster, requesterId: 0x200 }).refused(0x5000);
+    expect(scenario.findings.slice(-2).map(one => [one.detector, one.device])).toEqual([
+      ['bus-master-off', 'edu1'],
+      ['never-mapped', 'edu0'],
+    ]);
+  });
+
+  it('about made-up requester ids are bounded, too', () => {
+    const scenario = new Scenario();
+    for (let id = 1; id <= MAX_FINDINGS_PER_DETECTOR + 3; id++)
+      scenario.fault(0x5000, { requesterId: id }).failed(0x5000, 4, { requesterId: id });
+    expect(scenario.findings).toHaveLength(MAX_FINDINGS_PER_DETECTOR);
+    expect(scenario.sanitizer.lost).toBe(3);
+  });
+
+  it('stop the machine also where there is no room for them', () => {
+    const stopped: Finding[] = [];
+    const scenario = new Scenario({ policy: 'never-mapped=stop', onStop: finding => stopped.push(finding) });
+    for (let i = 0; i <= MAX_FINDINGS_PER_DEVICE; i++) scenario.refused((i + 1) * 0x10000);
+    expect(scenario.findings).toHaveLength(MAX_FINDINGS_PER_DEVICE);
+    expect(stopped).toHaveLength(MAX_FINDINGS_PER_DEVICE + 1);
+    expect(stopped.at(-1)).toMatchObject({ id: `F${MAX_FINDINGS_PER_DEVICE + 1}`, severity: 'stop' });
   });
 
   it('have bounded evidence', () => {

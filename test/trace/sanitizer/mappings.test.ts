@@ -93,11 +93,15 @@ describe('mapping-leak', () => {
     expect(end.only).toMatchObject({ detector: 'mapping-leak', severity: 'note', count: 1 });
   });
 
-  it('is one finding for each device, however often', () => {
+  it('is one finding for each device and domain, however often', () => {
     const scenario = new Scenario();
-    for (let domain = 1; domain <= 4; domain++)
-      scenario.attach(EDU0, domain).map(0x5000, 1, { domain }).detach(EDU0, domain);
-    expect(scenario.only).toMatchObject({ count: 4 });
+    for (const domain of [1, 2, 1, 1]) {
+      scenario.attach(EDU0, domain).after(MS).map(0x5000, 1, { domain }).detach(EDU0, domain);
+    }
+    expect(scenario.findings.map(one => [one.domain, one.count])).toEqual([
+      [1, 3],
+      [2, 1],
+    ]);
   });
 
   it('names the oldest mapping and how many there are', () => {

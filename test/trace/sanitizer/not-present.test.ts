@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { MappingSource } from '../../../src/trace/event-kinds.ts';
+import { InvalidationScope, MappingSource } from '../../../src/trace/event-kinds.ts';
 import { DOMAIN, EDU0, EDU1, MS, READ, Scenario } from './scenario.ts';
 
 describe('use-after-unmap', () => {
@@ -62,6 +62,40 @@ describe('use-after-unmap', () => {
     expect(only.explanation).toContain('When it was mapped is not known');
   });
 
+  it('is another one for another mapping at the same address', () => {
+    const scenario = new Scenario().map(0x5000).after(MS).unmapAndFlush(0x5000).after(MS).refused(0x5000);
+    scenario.refused(0x5010).after(MS).map(0x5000, 1, { frame: 0x33333 }).after(MS);
+    scenario.unmap(0x5000, 1, { frame: 0x33333 }).after(MS).refused(0x5000).after(MS).refused(0x5000);
+    expect(scenario.findings.map(one => [one.detector, one.count])).toEqual([
+      ['use-after-unmap', 2],
+      ['use-after-unmap', 2],
+    ]);
+    expect(scenario.findings[1]!.evidence[0]!.text).toContain('0x33333000');
+  });
+
+  it('stays the same one when an invalidation tells of the unmapping later', () => {
+    const scenario = new Scenario().map(0x5000).after(MS).refused(0x5000).after(MS).unmapAndFlush(0x5000);
+    expect(scenario.after(MS).refused(0x5000).only.count).toBe(2);
+  });
+
+  it('is another one in another domain', () => {
+    const scenario = new Scenario().map(0x5000).unmap(0x5000).refused(0x5000);
+    scenario.map(0x5000, 1, { domain: 9 }).unmap(0x5000, 1, { domain: 9 }).fault(0x5000, { domain: 9 });
+    expect(scenario.failed(0x5000, 64).findings.map(one => one.domain)).toEqual([DOMAIN, 9]);
+  });
+
+  it('mentions the live mapping beside the page', () => {
+    const gone = () => new Scenario().map(0x6000).unmap(0x6000);
+    const behind = gone().map(0x5000).refused(0x6000).only;
+    expect(behind.detector).toBe('use-after-unmap');
+    expect(behind.explanation).toContain('lies right behind the mapping 0x5000-0x5fff, which is there now');
+    const between = gone().map(0x5000).map(0x7000).refused(0x6000).only;
+    expect(between.explanation).toContain(
+      'right behind the mapping 0x5000-0x5fff and right before the mapping 0x7000-0x7fff',
+    );
+    expect(gone().refused(0x6000).only.explanation).not.toContain('right');
+  });
+
   it('takes the mapping that went last', () => {
     const scenario = new Scenario().map(0x5000).after(MS).unmap(0x5000).after(MS);
     scenario.map(0x5000, 1, { frame: 0x33333 }).after(MS).unmap(0x5000).after(MS).refused(0x5000);
@@ -120,8 +154,42 @@ describe('never-mapped', () => {
   it('is what has no history', () => {
     const { only } = new Scenario().attach().refused(0xbadc000);
     expect(only.detector).toBe('never-mapped');
-    expect(only.summary).toBe('edu0 (01:00.0) tried to write 64 bytes at 0xbadc000, which was never mapped');
+    expect(only.summary).toBe(
+      'edu0 (01:00.0) tried to write 64 bytes at 0xbadc000, which is not mapped (no mapping was seen there)',
+    );
     expect(only.iova).toBe(0xbadc000n);
+  });
+
+  it('is certain where operations map all there is', () => {
+    const operation = { how: MappingSource.operation };
+    const scenario = new Scenario().attach().map(0x5000, 1, operation).flushDomain().refused(0xbadc000);
+    expect(scenario.only.summary).toContain('which was never mapped');
+    expect(scenario.only.explanation).toBe('No operation has ever mapped this page of domain 5.');
+    const empty = new Scenario().note('dma-iommu.domainCreated', { domain: DOMAIN, type: 0 }).refused(0xbadc000);
+    expect(empty.only.summary).toContain('which was never mapped');
+    const callers = new Scenario().note('dma-iommu.domainCreated', { domain: DOMAIN, type: 2 }).refused(0xbadc000);
+    expect(callers.only.summary).toContain('no mapping was seen there');
+  });
+
+  it('counts the invalidations since the attach that name no page: each may have been an unmapping', () => {
+    const scenario = new Scenario()
+      .flushDomain()
+      .after(MS)
+      .attach()
+      .after(MS)
+      .flushDomain()
+      .flushDomain(DOMAIN + 1);
+    scenario.after(MS).event('invalidation', { domain: -1, scope: InvalidationScope.all });
+    scenario.after(3 * MS).refused(0xbadc000);
+    expect(scenario.only.detector).toBe('never-mapped');
+    expect(scenario.only.explanation).toContain(
+      'There were 2 invalidations of the whole domain or of all domains since the device was attached, the last one 3 ms before',
+    );
+    expect(scenario.only.evidence.map(one => one.kind)).toEqual(['invalidation', 'fault']);
+  });
+
+  it('does not speak of invalidations where there were none', () => {
+    expect(new Scenario().flush(0x9000).refused(0xbadc000).only.explanation).not.toContain('whole domain');
   });
 
   it('says that the address looks like a physical one, and in which region', () => {

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MappingSource } from '../../../src/trace/event-kinds.ts';
 import { NOTE_RULES } from '../../../src/trace/sanitizer/note-rules.ts';
-import { DOMAIN, EDU0, MS, Scenario } from './scenario.ts';
+import { DOMAIN, EDU0, MS, Scenario, Status } from './scenario.ts';
 
 const operation = { how: MappingSource.operation };
 const IN_USE = 'STATUS_RESOURCE_IN_USE';
@@ -80,11 +80,15 @@ describe('refused operations', () => {
   });
 
   it.each([
-    ['deleteDomain', IN_USE, 'mapping-leak'],
+    ['deleteDomain', IN_USE, 'operation-order'],
+    ['deleteDevice', IN_USE, 'operation-order'],
+    ['deletePasidDevice', IN_USE, 'operation-order'],
     ['freeReservedLogicalAddressRange', IN_USE, 'mapping-leak'],
     ['unmapReservedLogicalRange', 'STATUS_INVALID_PARAMETER', 'double-unmap'],
-    ['attachPasidDevice', 'STATUS_UNSUCCESSFUL', 'pasid-misuse'],
-    ['detachPasidDevice', 'STATUS_INVALID_PARAMETER_1', 'pasid-misuse'],
+    ['attachPasidDevice', 'STATUS_UNSUCCESSFUL', 'operation-order'],
+    ['attachPasidDevice', 'STATUS_INVALID_PARAMETER_1', 'pasid-misuse'],
+    ['createPasidDevice', 'STATUS_INVALID_PARAMETER_1', 'pasid-misuse'],
+    ['detachPasidDevice', 'STATUS_INVALID_PARAMETER_1', 'operation-order'],
     ['mapIdentityRange', IN_USE, 'overlapping-map'],
   ])('%s with %s is %s', (name, status, detector) => {
     expect(refusedOperation(new Scenario(), name, status).names).toEqual([detector]);
@@ -262,6 +266,36 @@ describe('events of drivers', () => {
     expect(only).toMatchObject({ detector: 'descriptor-race', device: 'iommu' });
     expect(only.summary).toContain('the descriptor of 16 bytes at 0x19fe010 changed');
     expect(only.summary).toContain('0x1 became 0xffffffff00000000 at offset 8');
+  });
+});
+
+describe('an address wider than the device', () => {
+  const masked = { address: 0x1_1234_5000n, clamped: 0x1234_5000n };
+
+  it('is one finding, whatever becomes of the DMA', () => {
+    const refused = new Scenario().note('edu.mask', masked, 'edu0').refused(0x12345000, 64);
+    expect(refused.names).toEqual(['address-too-wide']);
+    const alone = new Scenario().note('edu.mask', masked, 'edu0').fault(0x12345000).flushDomain();
+    expect(alone.names).toEqual(['address-too-wide']);
+    const nowhere = new Scenario().note('edu.mask', masked, 'edu0').failed(0x12345000, 64, { status: Status.noMemory });
+    expect(nowhere.names).toEqual(['address-too-wide']);
+  });
+
+  it('explains no other DMA', () => {
+    const scenario = new Scenario().note('edu.mask', masked, 'edu0').refused(0x9000000);
+    expect(scenario.names).toEqual(['address-too-wide', 'never-mapped']);
+    const later = new Scenario().note('edu.mask', masked, 'edu0').refused(0x12345000).refused(0x12345000);
+    expect(later.names).toEqual(['address-too-wide', 'never-mapped']);
+    const other = new Scenario().note('edu.mask', masked, 'edu1').refused(0x12345000);
+    expect(other.names).toEqual(['address-too-wide', 'never-mapped']);
+    const ended = new Scenario().note('edu.mask', masked, 'edu0');
+    ended.note('edu.dmaFailed', { address: masked.clamped, status: 'notBusMaster' }, 'edu0').refused(0x12345000);
+    expect(ended.names).toEqual(['address-too-wide', 'never-mapped']);
+  });
+
+  it('explains nothing where it is not told itself', () => {
+    const scenario = new Scenario({ policy: '-address-too-wide' }).note('edu.mask', masked, 'edu0').refused(0x12345000);
+    expect(scenario.names).toEqual(['never-mapped']);
   });
 });
 

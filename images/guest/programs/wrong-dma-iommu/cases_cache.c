@@ -47,6 +47,7 @@ bool case_stale_iotlb(struct fixture *fixture)
 {
 	struct callers callers;
 	struct setting *setting = &callers.setting;
+	const struct timespec wait = { .tv_nsec = LATE_MS * 1000000l };
 	uint8_t *other = use_pages(fixture, 1);
 
 	TRY(other && use_callers(fixture, &callers) && setting_works(setting));
@@ -54,6 +55,7 @@ bool case_stale_iotlb(struct fixture *fixture)
 	TRY(tables_map(&callers.tables, setting->target.iova, physical_of(fixture, other), 1, READ_WRITE));
 	TRY(write_lands(setting->device, setting->target.iova, setting->target.memory));
 	TRY(all_bytes(other, SMALL_PAGE, GUARD, "the memory that is mapped now"));
+	nanosleep(&wait, NULL);
 	SUCCEEDS(fixture->v1.FlushDomain(setting->domain));
 	TRY(write_lands(setting->device, setting->target.iova, other));
 	fact_access(setting, setting->target.iova);

@@ -40,6 +40,7 @@ bool case_stale_iotlb(struct fixture *fixture)
 	vtd_store(vtd_entry(setting.domain, setting.target.iova, 1), physical_of(fixture, other) | VTD_READ_WRITE);
 	TRY(write_lands(fixture, setting.device, setting.target.iova, setting.target.memory));
 	TRY(all_bytes(other, SMALL_PAGE, GUARD, "the memory that is mapped now"));
+	wait_until_late();
 	TRY(vtd_flush_domain(&fixture->unit, setting.domain->id));
 	TRY(write_lands(fixture, setting.device, setting.target.iova, other));
 	fact_access(setting.device, setting.domain, setting.target.iova);
@@ -57,6 +58,7 @@ bool case_stale_iotlb_permissions(struct fixture *fixture)
 		  physical_of(fixture, setting.target.memory) | VTD_READ);
 	TRY(write_lands(fixture, setting.device, setting.target.iova, setting.target.memory));
 	fact_access(setting.device, setting.domain, setting.target.iova);
+	wait_until_late();
 	detail("0x%llx could still be written after it was made read-only", (unsigned long long)setting.target.iova);
 	return leave_setting(&setting);
 }
@@ -89,6 +91,7 @@ bool case_stale_context(struct fixture *fixture)
 	TRY(vtd_set_context(&fixture->unit, requester_id, second));
 	TRY(write_lands(fixture, setting.device, setting.target.iova, setting.target.memory));
 	TRY(all_bytes(elsewhere.memory, SMALL_PAGE, GUARD, "memory of the new domain"));
+	wait_until_late();
 	fact_access(setting.device, setting.domain, setting.target.iova);
 	detail("the device stayed in domain %u although its context entry says %u", setting.domain->id, second->id);
 	/* Back to what is cached. */

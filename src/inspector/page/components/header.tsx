@@ -104,10 +104,16 @@ function RunControl({ store }: Props) {
           {error}
         </span>
       )}
-      <span class="state" data-testid="run-state" data-state={store.state.value}>
-        <span class={`dot ${isPaused ? 'waiting' : 'good'}`} />
-        {isPaused ? 'paused' : 'running'}
-      </span>
+      {isOff ? (
+        <span class="state faint" data-testid="run-state" data-state="unknown">
+          not known whether it runs
+        </span>
+      ) : (
+        <span class="state" data-testid="run-state" data-state={store.state.value}>
+          <span class={`dot ${isPaused ? 'waiting' : 'good'}`} />
+          {isPaused ? 'paused' : 'running'}
+        </span>
+      )}
       <button
         type="button"
         data-testid="pause"

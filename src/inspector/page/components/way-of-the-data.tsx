@@ -102,7 +102,7 @@ function Unit({ overview, height }: { readonly overview: Overview; readonly heig
       </text>
       {overview.domains.length === 0 && (
         <text class="small" x={UNIT.x + 16} y={HEAD + 22}>
-          no domain yet
+          {overview.isRecording ? 'no domain at the end' : 'no domain yet'}
         </text>
       )}
     </g>
@@ -133,7 +133,8 @@ function Device({ device, y, isRecording }: DeviceProps) {
   const { name, requesterId, connected, busMaster, domain, how } = device;
   const state = [connected ? '● connected' : '○ no client', ...(busMaster ? [] : ['no bus master'])];
   const words = isRecording ? ['recorded'] : state;
-  const attached = domain === undefined ? 'attached to nothing' : `domain ${domain}${how === '' ? '' : `, ${how}`}`;
+  const nothing = isRecording ? 'attached to nothing at the end' : 'attached to nothing';
+  const attached = domain === undefined ? nothing : `domain ${domain}${how === '' ? '' : `, ${how}`}`;
   return (
     <g>
       <rect class="box" x={DEVICE.x} y={y} width={DEVICE.width} height={ROW - 12} rx={5} />

@@ -24,6 +24,8 @@ export interface Touch {
 export class TouchedPages {
   /** Raised with every page that is new. */
   generation = 0;
+  /** Those that touched anything: a bit for each. */
+  devices = 0;
   private readonly index = new Map<number, number>();
   private pages = new Float64Array(64);
   private lasts = new Float64Array(64);
@@ -45,6 +47,7 @@ export class TouchedPages {
     this.lasts[at] = time;
     this.counts[at * 4 + what]!++;
     this.counts[at * 4 + 3]! |= 1 << device;
+    this.devices |= 1 << device;
     return true;
   }
 
@@ -65,6 +68,7 @@ export class TouchedPages {
   /** Takes over what another one counted; returns how many pages of it were new, at most `room`. */
   absorb(other: TouchedPages, room: number): { readonly grown: number; readonly lost: number } {
     const before = this.size;
+    this.devices |= other.devices;
     let lost = 0;
     for (const [page, from] of other.index) {
       let at = this.index.get(page);

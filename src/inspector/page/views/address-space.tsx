@@ -94,7 +94,9 @@ function Space({ store, args, model }: ViewProps & { readonly model: SpaceModel 
   const palette = useMemo(readPalette, [colours.value]);
   const touched = store.touches.domain(domain);
   const lanes = store.touches.devices.flatMap((requesterId, device) =>
-    store.touches.domainOf(requesterId) === domain ? [{ name: store.nameOf(requesterId), device }] : [],
+    store.touches.domainOf(requesterId) === domain || ((touched?.devices ?? 0) & (1 << device)) !== 0
+      ? [{ name: store.nameOf(requesterId), device }]
+      : [],
   );
   const picture = { model, view, touched, lanes, hover, chosen, palette };
   const whole: Picture = { ...picture, width: 0, height: 0 };

@@ -25,6 +25,8 @@ export interface CallParts {
   readonly operations: DmaIommuOperations;
   readonly lists: GuestLists;
   readonly stateChanges: StateChanges;
+  /** Grows with each mapping that the operations compare with its tables. */
+  readonly comparisons: () => number;
   /** The handler of faults that the guest asks for. */
   readonly faultHandler: () => DeviceFaultHandler;
 }

@@ -9,7 +9,7 @@ import type { Completions } from './completions.ts';
 import type { FunctionCore } from './core.ts';
 import type { DescriptorCheck } from './descriptor-check.ts';
 import { argumentLayouts, CommandFlag, commandLayout } from './layout.ts';
-import { COMMANDS_PER_JOB, LIST_ELEMENTS_PER_JOB } from './limits.ts';
+import { COMMANDS_PER_JOB, COMPARISONS_PER_JOB, LIST_ELEMENTS_PER_JOB } from './limits.ts';
 import { RingError } from './registers.ts';
 import type { Ring } from './ring.ts';
 import { Entry } from './struct.ts';
@@ -60,14 +60,15 @@ export class CommandRing {
   private run(): void {
     this.scheduled = false;
     const { core, ring, completions } = this;
-    const { lists } = this.parts;
+    const { lists, comparisons } = this.parts;
+    const last = comparisons() + COMPARISONS_PER_JOB;
     const { cycle } = core;
     lists.elements = 0;
     completions.drain();
     for (let count = 0; ; count++) {
       // Guest memory may be slow enough for software to stop or reset the rings meanwhile.
       if (cycle !== core.cycle || !ring.running || ring.empty || !completions.ready) return;
-      if (count === COMMANDS_PER_JOB || lists.elements >= LIST_ELEMENTS_PER_JOB) {
+      if (count === COMMANDS_PER_JOB || lists.elements >= LIST_ELEMENTS_PER_JOB || comparisons() >= last) {
         this.wake();
         return;
       }

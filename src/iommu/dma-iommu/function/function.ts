@@ -102,6 +102,7 @@ export class DmaIommuFunction implements RegisterHandler {
       operations,
       lists: new GuestLists(core),
       stateChanges: this.stateChanges,
+      comparisons: () => operations.comparisons ?? 0,
       faultHandler: () => this.faults.handler(),
     };
     const check = checks ? new DescriptorCheck(core, commandLayout.bytes) : undefined;

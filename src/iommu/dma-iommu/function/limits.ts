@@ -21,6 +21,8 @@ export const LIST_PIECE_BYTES = 65536;
  */
 export const COMMANDS_PER_JOB = 64;
 export const LIST_ELEMENTS_PER_JOB = 1 << 16;
+/** The same after so many comparisons of mappings with their tables. */
+export const COMPARISONS_PER_JOB = 4096;
 
 /** Faults that wait to be written to the ring; more are lost, and counted in FAULT_OVERFLOW. */
 export const FAULTS_PENDING_MAX = 256;

@@ -3,6 +3,8 @@ import type { FaultInjectable, Translation, Translator } from '../../translator.
 import type { ProbeAnswer } from '../unit.ts';
 
 export interface DmaIommuControl {
+  /** Grows with each mapping that checks compare with its tables. Default 0. */
+  readonly comparisons?: number;
   /** As after power-on: no domains, devices, registrations or cached translations. */
   reset(): void;
   /**
