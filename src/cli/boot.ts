@@ -72,11 +72,21 @@ async function boot(extra: string[], flags: BootFlags): Promise<void> {
       return ExitStatus.ok;
     } finally {
       await remote?.close();
+      await unpause(run);
       await run.close();
       interruption.stop();
     }
   });
   process.exitCode = outcome.status === ExitStatus.ok ? result : outcome.status;
+}
+
+/** Somebody may have paused the machine, and QEMU does not end while it waits for an access. */
+async function unpause({ host }: GuestRun): Promise<void> {
+  try {
+    await host.resume();
+  } catch {
+    // The machine has ended, and with it the pause.
+  }
 }
 
 interface Booted {

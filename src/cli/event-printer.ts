@@ -3,7 +3,8 @@ import { formatRequesterId } from '../trace/record-fields.ts';
 import type { TraceEvent, TraceValue } from '../trace/trace.ts';
 
 /** What is worth a line without being asked for: everything else needs --verbose. */
-const NOTABLE = /^(fault\.|client\.|internal\.|iommu\.placed|vtd\.(enabled|queueError))/;
+const NOTABLE =
+  /^(fault\.|client\.|internal\.|machine\.(paused|resumed|overflow)|iommu\.placed|vtd\.(enabled|queueError))/;
 
 export function isNotable(event: TraceEvent): boolean {
   return NOTABLE.test(event.kind);

@@ -97,6 +97,8 @@ export class RecordingPort implements MachinePort {
     for (const { words } of this.reader.read({ classes })) {
       if (state.stopped || this.closed) return;
       await take(words);
+      // Others have their turn, also where this client takes everything at once.
+      await nextTurn();
       if (state.stopped || this.closed) return;
     }
   }
@@ -105,6 +107,12 @@ export class RecordingPort implements MachinePort {
     this.seen ??= replayAll(this.reader);
     return this.seen;
   }
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise(resolve => {
+    setImmediate(resolve);
+  });
 }
 
 type Replay = FindingsAnswer & MappingsAnswer;

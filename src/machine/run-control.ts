@@ -14,6 +14,8 @@ import type { RunState } from './inspection.ts';
 export const WAITING_JOBS_MAX = 65_536;
 /** Jobs that one step runs at most until a transfer comes. */
 export const STEP_JOBS_MAX = 4096;
+/** Jobs that are done are forgotten at the latest when there are more of them, and more than wait. */
+const DONE_JOBS_MAX = 1024;
 /** How long a step waits for a guest to access a register, in milliseconds. */
 export const STEP_REGISTER_MS = 1000;
 
@@ -174,7 +176,7 @@ export class RunControl implements JobQueue {
 
   /** Runs what waits, in jobs of the loop, until nothing does or it is paused again. */
   private drain(): void {
-    if (this.current !== 'running' || this.announced > 0) return;
+    if (!this.goesOn) return;
     if (this.held === 0) {
       this.direct = true;
       return;
@@ -183,18 +185,23 @@ export class RunControl implements JobQueue {
     this.draining = true;
     this.options.loop.push(() => {
       this.draining = false;
-      // Those that these cause are for the next round, so that clients are heard in between.
-      for (let left = this.held; left > 0 && this.current === 'running' && this.announced === 0; left--) {
-        this.runFirst();
-      }
-      this.drain();
+      for (let left = this.held; left > 0 && this.goesOn; left--) this.runFirst();
+      if (!this.goesOn) return;
+      // Those that these caused are for the next round, so that clients are heard in between; what comes from now on is behind them.
+      for (const job of this.waiting.splice(0).slice(this.first)) this.options.loop.push(job);
+      this.first = 0;
+      this.direct = true;
     });
+  }
+
+  private get goesOn(): boolean {
+    return this.current === 'running' && this.announced === 0;
   }
 
   private runFirst(): void {
     const job = this.waiting[this.first++]!;
-    if (this.first === this.waiting.length) {
-      this.waiting = [];
+    if (this.first === this.waiting.length || (this.first > DONE_JOBS_MAX && this.first * 2 > this.waiting.length)) {
+      this.waiting.splice(0, this.first);
       this.first = 0;
     }
     try {

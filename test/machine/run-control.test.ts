@@ -191,6 +191,31 @@ describe('a paused machine', () => {
     expect(ran).toEqual(['b']);
   });
 
+  it('keeps nothing of jobs that go on for ever, once it runs again', () => {
+    const chain = () => {
+      transfers++;
+      control.push(chain);
+    };
+    pause();
+    control.push(chain);
+    control.push(chain);
+    order(() => control.resume());
+    for (let i = 0; i < 5000; i++) loop.runOnce(0);
+    expect(transfers).toBeGreaterThan(1000);
+    expect(control.held).toBe(0);
+    expect(Reflect.get(control, 'waiting')).toHaveLength(0);
+  });
+
+  it('forgets what it has done step by step', () => {
+    const chain = () => control.push(chain);
+    pause();
+    control.push(chain);
+    control.push(chain);
+    for (let i = 0; i < 4; i++) order(() => control.stepDma());
+    expect(control.held).toBe(2);
+    expect(Reflect.get(control, 'waiting').length).toBeLessThan(STEP_JOBS_MAX);
+  });
+
   it('goes on by itself where more waits than there is room for', () => {
     pause();
     for (let i = 0; i <= WAITING_JOBS_MAX; i++) {

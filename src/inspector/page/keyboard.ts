@@ -62,6 +62,8 @@ export function isTyping(target: EventTarget | null): boolean {
   );
 }
 
+const RUN_CONTROL: ReadonlySet<string> = new Set(['p', 'd', 'r']);
+
 export function startKeyboard(store: InspectorStore): void {
   addEventListener('keydown', event => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
@@ -74,6 +76,8 @@ export function startKeyboard(store: InspectorStore): void {
     const shortcut = SHORTCUTS.find(one => one.key === event.key);
     if (shortcut === undefined) return;
     event.preventDefault();
+    // A key that is held does not pause and resume by turns.
+    if (event.repeat && RUN_CONTROL.has(event.key)) return;
     shortcut.run(store);
   });
 }

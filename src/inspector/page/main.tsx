@@ -12,7 +12,11 @@ import { InspectorStore } from './store/inspector-store.ts';
 import { plainState } from './store/plain-state.ts';
 import { startTheme } from './store/theme.ts';
 
-const token = findToken(location.search, location.hash);
+/** For this tab and this server: so that a reload, and an address without the token, find it again. */
+const TOKEN_KEY = 'viommu.token';
+const given = findToken(location.search, location.hash);
+if (given !== undefined) sessionStorage.setItem(TOKEN_KEY, given);
+const token = given ?? sessionStorage.getItem(TOKEN_KEY) ?? undefined;
 const { protocol, host, pathname } = location;
 const store = new InspectorStore({
   url: `${protocol === 'https:' ? 'wss' : 'ws'}://${host}${pathname}`,
@@ -23,7 +27,15 @@ const store = new InspectorStore({
 
 startTheme();
 store.show(parseRoute(location.hash));
-addEventListener('hashchange', () => store.show(parseRoute(location.hash)));
+addEventListener('hashchange', () => {
+  const fresh = findToken('', location.hash);
+  if (fresh === undefined || fresh === token) {
+    store.show(parseRoute(location.hash));
+    return;
+  }
+  sessionStorage.setItem(TOKEN_KEY, fresh);
+  location.reload();
+});
 document.addEventListener('visibilitychange', () => store.setVisible(document.visibilityState === 'visible'));
 store.setVisible(document.visibilityState === 'visible');
 startKeyboard(store);
