@@ -61,23 +61,33 @@ const DELIBERATE: Readonly<Record<string, Readonly<Record<string, readonly Detec
   },
 };
 
+/** Where tables are reached by messages, one of eight answers is compared with them: these may or may not be found. */
+const SAMPLED_BY_MESSAGES: ReadonlySet<DetectorName> = new Set([
+  'stale-iotlb',
+  'stale-context',
+  'stale-paging-structure',
+  'dma-before-flush',
+]);
+
+/** `memory`: how guest memory is reached, `shared` or `message`. */
 export function judgeFindings(
   iommu: string,
   cases: readonly Pick<CaseResult, 'name'>[],
   findings: readonly Finding[],
+  memory: string,
 ): FindingsVerdict {
   const expected = new Set(cases.flatMap(({ name }) => DELIBERATE[iommu]?.[name] ?? []));
   const made = findings.filter(finding => finding.severity !== 'note');
   const wrong = made.filter(({ detector }) => !expected.has(detector));
-  const missing = [...expected].filter(detector => !made.some(finding => finding.detector === detector));
+  const isSure = (detector: DetectorName) => memory !== 'message' || !SAMPLED_BY_MESSAGES.has(detector);
+  const found = new Set(made.map(finding => finding.detector));
+  const missing = [...expected].filter(detector => !found.has(detector) && isSure(detector));
   const lines = [
     ...wrong.map(({ detector, summary }) => `  FAIL  findings           not expected: ${detector}: ${summary}`),
     ...missing.map(detector => `  FAIL  findings           not found: ${detector}`),
   ];
   const right = lines.length === 0;
   if (right)
-    lines.push(
-      `  PASS  findings           ${made.length}, each made on purpose: ${[...expected].join(', ') || 'none'}`,
-    );
+    lines.push(`  PASS  findings           ${made.length}, each made on purpose: ${[...found].join(', ') || 'none'}`);
   return { right, lines };
 }

@@ -51,7 +51,7 @@ export interface DemoReport extends DemoOutcome {
 
 export function judged(outcome: DemoOutcome): DemoReport {
   const cases = outcome.rounds.flatMap(round => round.cases);
-  const verdict = judgeFindings(outcome.iommu, cases, outcome.findings);
+  const verdict = judgeFindings(outcome.iommu, cases, outcome.findings, outcome.memory);
   return { ...outcome, verdict, passed: verdict.right && outcome.rounds.every(round => round.passed) };
 }
 
