@@ -1,6 +1,6 @@
 /** Flags by which commands say which records they mean. */
 import { type Command, InvalidArgumentError } from 'commander';
-import { checkDescription, DescriptionError, formatRequesterId } from '../machine/description.ts';
+import { checkDescription, DescriptionError } from '../machine/description.ts';
 import {
   type AddressRange,
   type EventFilter,
@@ -10,6 +10,7 @@ import {
   parseDuration,
 } from '../trace/event-filter.ts';
 import { EventClass } from '../trace/event-kinds.ts';
+import { formatRequesterId } from '../trace/record-fields.ts';
 import { RecordingError } from '../trace/recording/format.ts';
 import { RecordingReader } from '../trace/recording/reader.ts';
 import { parseDeviceAddress, parseNumber } from './domain-values.ts';

@@ -1,5 +1,7 @@
 /** The fields of page-table entries by the names of their specifications, for people; the walker goes by the formats alone. */
+
 import { LeafRule, type PageTableFormat } from '../page-tables/format.ts';
+import { address64 } from './address64.ts';
 import type { InspectedField } from './inspection.ts';
 
 interface EntryField {
@@ -84,7 +86,7 @@ export class InspectedEntry {
     if (!this.present) return [];
     const rule = this.format.levels[this.level - 1]!;
     const [low, high] = this.leaf ? rule.leafReserved : rule.tableReserved;
-    return reservedField(join(this.high & high, this.low & low));
+    return reservedField(address64(this.high & high, this.low & low));
   }
 }
 
@@ -99,9 +101,4 @@ export function reservedField(set: bigint): InspectedField[] {
 
 export function bitsOf(word: bigint, [high, low]: readonly [number, number]): bigint {
   return BigInt.asUintN(high - low + 1, word >> BigInt(low));
-}
-
-/** Two 32-bit words as an unsigned one of 64. */
-export function join(high: number, low: number): bigint {
-  return (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
 }

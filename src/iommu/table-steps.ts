@@ -2,7 +2,8 @@
 import { FRAME_SHIFT, type GuestMemory, MemoryStatus } from '../memory/guest-memory.ts';
 import type { PageTableFormat } from '../page-tables/format.ts';
 import { Walker, WalkStatus } from '../page-tables/walker.ts';
-import { InspectedEntry, join } from './entry-fields.ts';
+import { address64 } from './address64.ts';
+import { InspectedEntry } from './entry-fields.ts';
 import type { IommuInspection, WalkAnswer, WalkOutcome, WalkStep } from './inspection.ts';
 import { NOT_PRESENT } from './iotlb.ts';
 import type { TranslationEngine } from './translation-engine.ts';
@@ -91,7 +92,7 @@ export function stepsOf(
       steps.push({ what, address, words: [], fields: [], present: false });
       break;
     }
-    const word = join(memory.high, memory.low);
+    const word = address64(memory.high, memory.low);
     const entry = new InspectedEntry(format, level, word);
     steps.push({ what, address, words: [word], fields: entry.fields, present: entry.present });
   }
@@ -100,7 +101,7 @@ export function stepsOf(
 
 function indexOf({ granuleShift, bitsPerLevel }: PageTableFormat, level: number, high: number, low: number): number {
   const shift = granuleShift + bitsPerLevel * (level - 1);
-  return Number(BigInt.asUintN(bitsPerLevel, join(high, low) >> BigInt(shift)));
+  return Number(BigInt.asUintN(bitsPerLevel, address64(high, low) >> BigInt(shift)));
 }
 
 /** What the caches of the engine hold beside a walk. */

@@ -5,6 +5,7 @@
 
 import type { EndpointOptions } from '../devices/endpoint.ts';
 import { findKind } from '../devices/kinds.ts';
+import { formatRequesterId } from '../trace/record-fields.ts';
 
 export const IOMMU_KINDS = ['vtd', 'dma-iommu', 'none'] as const;
 export type IommuKindName = (typeof IOMMU_KINDS)[number];
@@ -46,12 +47,6 @@ export const MAX_ENDPOINTS = 64;
 const ID_PATTERN = /^[A-Za-z][A-Za-z0-9_-]{0,31}$/;
 const RESERVED_IDS = new Set(['iommu']);
 const DEVICE_PATTERN = /^([a-z][a-z0-9-]*)@(?:([0-9a-f]{1,2}):)?([0-9a-f]{1,2})\.([0-7])$/i;
-
-/** `BB:DD.F` in lower-case hexadecimal. */
-export function formatRequesterId(requesterId: number): string {
-  const hex = (value: number) => value.toString(16).padStart(2, '0');
-  return `${hex(requesterId >>> 8)}:${hex((requesterId >>> 3) & 31)}.${requesterId & 7}`;
-}
 
 /** Parses `KIND@[BB:]DD.F[,id=NAME][,OPTION=VALUE]...`, all numbers of the address in hexadecimal. */
 export function parseDevice(text: string): Omit<EndpointDescription, 'id'> & { id?: string } {

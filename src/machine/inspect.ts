@@ -1,8 +1,8 @@
 /** Answers inspection commands on the device thread, in jobs. But for run control, nothing changes by asking. */
 import { RegionIndex } from '../pci/function.ts';
 import type { RegisterBlock, RegisterFile } from '../pci/registers.ts';
+import { formatRequesterId } from '../trace/record-fields.ts';
 import { configDescription } from './config-description.ts';
-import { formatRequesterId } from './description.ts';
 import type {
   InspectCommand,
   InspectionAnswer,

@@ -12,14 +12,10 @@ import type { Clock } from '../pci/ports.ts';
 import type { RegisterFile } from '../pci/registers.ts';
 import type { EventLoop } from '../posix/event-loop.ts';
 import { WindowPool } from '../posix/window-pool.ts';
+import { formatRequesterId } from '../trace/record-fields.ts';
 import type { Trace } from '../trace/trace.ts';
 import { VfioUserServer } from '../vfio-user/server.ts';
-import {
-  type EndpointDescription,
-  formatRequesterId,
-  type IommuKindName,
-  type MachineDescription,
-} from './description.ts';
+import type { EndpointDescription, IommuKindName, MachineDescription } from './description.ts';
 import { Injection } from './injection/injection.ts';
 import { iommuKinds, noIommu, type RunningIommu } from './iommu-kinds.ts';
 import { RunControl } from './run-control.ts';

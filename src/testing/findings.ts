@@ -2,7 +2,7 @@
 
 import type { FindingsAnswer } from '../machine/debug-commands.ts';
 import type { MachineDescription } from '../machine/description.ts';
-import { formatRequesterId } from '../machine/description.ts';
+import { formatRequesterId } from '../trace/record-fields.ts';
 import type { DetectorName } from '../trace/sanitizer/detectors.ts';
 import type { Finding } from '../trace/sanitizer/finding.ts';
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { bitsOf, InspectedEntry, join, reservedField } from '../../src/iommu/entry-fields.ts';
+import { address64 } from '../../src/iommu/address64.ts';
+import { bitsOf, InspectedEntry, reservedField } from '../../src/iommu/entry-fields.ts';
 import { arm64Stage1 } from '../../src/page-tables/arm64-stage1.ts';
 import type { PageTableFormat } from '../../src/page-tables/format.ts';
 import { vtdSecondStage } from '../../src/page-tables/vtd-second-stage.ts';
@@ -30,7 +31,7 @@ describe.each(formats.map(format => [format.name, format] as const))('%s', (_nam
       read | write | format.presentAny | (format.accessFlag ?? 0) | (format.accessed ?? 0) | (format.dirty ?? 0);
     const mask = named(format, 1, present);
     expect(BigInt(looked) & ~mask).toBe(0n);
-    expect(join(format.address[1], format.address[0]) & ~mask).toBe(0n);
+    expect(address64(format.address[1], format.address[0]) & ~mask).toBe(0n);
   });
 
   it('names the bit that makes a page large where that is possible', () => {

@@ -1,11 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import {
-  checkDescription,
-  describeMachine,
-  formatRequesterId,
-  MAX_ENDPOINTS,
-  parseDevice,
-} from '../../src/machine/description.ts';
+import { checkDescription, describeMachine, MAX_ENDPOINTS, parseDevice } from '../../src/machine/description.ts';
+import { formatRequesterId } from '../../src/trace/record-fields.ts';
 
 describe('parseDevice', () => {
   it('reads an address on the root bus', () => {

@@ -53,11 +53,6 @@ export class VtdCore {
   }
 }
 
-/** Two 32-bit words as an address, for events. */
-export function address64(high: number, low: number): bigint {
-  return (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
-}
-
 /** The page frame of an address whose bits above the host address width are zero. */
 export function frameOf(high: number, low: number): number {
   return (high << 20) | (low >>> 12);

@@ -1,5 +1,5 @@
 /** Invalidation descriptors in words (6.5.2). */
-import { join } from '../entry-fields.ts';
+import { address64 } from '../address64.ts';
 import { DESCRIPTORS, DescriptorType, descriptorType } from './descriptors.ts';
 import type { EntryReader } from './entry-reader.ts';
 import { Granularity } from './invalidation.ts';
@@ -63,7 +63,7 @@ function iotlbDetails({ w0, w2, w3 }: DescriptorWords): string[] {
       const pages = 2 ** (w2 & 0x3f);
       const size = pages === 1 ? '1 page' : `${pages} pages`;
       const hint = (w2 & LEAF_ONLY) === 0 ? [] : ['leaf entries only'];
-      return ['page-selective', domain, hex(join(w3, w2 & ~0xfff)), size, ...hint];
+      return ['page-selective', domain, hex(address64(w3, w2 & ~0xfff)), size, ...hint];
     }
     default:
       return ['reserved granularity'];
@@ -72,7 +72,7 @@ function iotlbDetails({ w0, w2, w3 }: DescriptorWords): string[] {
 
 function waitDetails({ w0, w1, w2, w3 }: DescriptorWords): string[] {
   return [
-    ...((w0 & STATUS_WRITE) === 0 ? [] : [`writes ${hex(BigInt(w1 >>> 0))} to ${hex(join(w3, w2 & ~3))}`]),
+    ...((w0 & STATUS_WRITE) === 0 ? [] : [`writes ${hex(BigInt(w1 >>> 0))} to ${hex(address64(w3, w2 & ~3))}`]),
     ...((w0 & INTERRUPT) === 0 ? [] : ['interrupts']),
     ...((w0 & FENCE) === 0 ? [] : ['fence']),
   ];

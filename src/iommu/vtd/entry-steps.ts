@@ -1,5 +1,6 @@
 /** Root and context entries (9.1, 9.3) decoded for people. */
-import { bitsOf, join, reservedField } from '../entry-fields.ts';
+import { address64 } from '../address64.ts';
+import { bitsOf, reservedField } from '../entry-fields.ts';
 import type { InspectedField, WalkStep } from '../inspection.ts';
 import type { VtdCapabilities } from './capabilities.ts';
 import { CONTEXT_ENTRY_BYTES, contextRules, TranslationType } from './context.ts';
@@ -59,7 +60,7 @@ function step(
 ): WalkStep {
   if (entry === undefined) return { what, address, words: [], fields: [], present: false };
   const { w0, w1, w2, w3 } = entry;
-  const words = [join(w1, w0), join(w3, w2)];
+  const words = [address64(w1, w0), address64(w3, w2)];
   const whole = (words[1]! << 64n) | words[0]!;
   const present = (w0 & 1) !== 0;
   const fields: InspectedField[] = named.map(([name, high, low]) => ({
@@ -67,7 +68,7 @@ function step(
     bits: [high, low],
     value: bitsOf(whole, [high, low]),
   }));
-  const wrong = (join(w3 & r3, w2 & r2) << 64n) | join(w1 & r1, w0 & r0);
+  const wrong = (address64(w3 & r3, w2 & r2) << 64n) | address64(w1 & r1, w0 & r0);
   return { what, address, words, fields: present ? [...fields, ...reservedField(wrong)] : fields, present };
 }
 

@@ -3,7 +3,8 @@
  * (6.5.2.10) share this logic of mask and pending bit.
  */
 import type { FieldHandle } from '../../pci/registers.ts';
-import { address64, type VtdCore } from './core.ts';
+import { address64 } from '../address64.ts';
+import type { VtdCore } from './core.ts';
 import { SingleJob } from './single-job.ts';
 
 export class EventInterrupt {

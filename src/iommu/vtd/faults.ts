@@ -1,9 +1,10 @@
 /** Primary fault logging (7.2.1), the fault status register (11.4.7.1) and the fault event (7.3). */
 import type { FieldHandle } from '../../pci/registers.ts';
 import { EventClass, FaultOutcome, Kind } from '../../trace/event-kinds.ts';
+import { address64 } from '../address64.ts';
 import { Access } from '../translator.ts';
 import { FAULT_RECORD_BYTES, FAULT_RECORD_OFFSET } from './capabilities.ts';
-import { address64, type VtdCore } from './core.ts';
+import type { VtdCore } from './core.ts';
 import { EventInterrupt } from './events.ts';
 import type { FaultDetail } from './fault-detail.ts';
 import { FAULT_REASONS, type FaultReason } from './fault-reasons.ts';

@@ -1,6 +1,6 @@
 /** What a VT-d unit shows of itself: tables, caches and the invalidation queue, as they are. Changes nothing. */
 import { FreshStatus } from '../../trace/event-kinds.ts';
-import { join } from '../entry-fields.ts';
+import { address64 } from '../address64.ts';
 import type {
   IommuInspection,
   QueueAnswer,
@@ -90,7 +90,7 @@ export class VtdInspection implements IommuInspection {
     const word = (name: string) => registers.words[registers.offset(name) >>> 2]!;
     const baseLow = word('IQA');
     const baseHigh = registers.words[(registers.offset('IQA') >>> 2) + 1]!;
-    const base = join(baseHigh, baseLow & ~OFFSET_MASK);
+    const base = address64(baseHigh, baseLow & ~OFFSET_MASK);
     const bytes = QUEUE_PAGE_BYTES << registers.get(registers.field('IQA', 'QS'));
     const head = word('IQH');
     const tail = word('IQT');
@@ -116,7 +116,7 @@ export class VtdInspection implements IommuInspection {
       const isDone = behind > 0 && behind <= BEFORE_HEAD && !isEmpty;
       entries.push({
         offset,
-        words: readable ? [join(w1, w0), join(w3, w2)] : [],
+        words: readable ? [address64(w1, w0), address64(w3, w2)] : [],
         text: readable ? describeDescriptor(reader) : 'not readable',
         state: isPending ? 'pending' : isDone ? 'done' : 'free',
       });

@@ -2,8 +2,9 @@
 import { MemoryStatus } from '../../memory/guest-memory.ts';
 import type { FieldHandle } from '../../pci/registers.ts';
 import { EventClass, Kind } from '../../trace/event-kinds.ts';
+import { address64 } from '../address64.ts';
 import { MAX_ADDRESS_MASK } from './capabilities.ts';
-import { address64, frameOf, type VtdCore } from './core.ts';
+import { frameOf, type VtdCore } from './core.ts';
 import { DescriptorCheck } from './descriptor-check.ts';
 import { DESCRIPTOR_BYTES, DESCRIPTORS, DescriptorType, descriptorType } from './descriptors.ts';
 import { EntryReader } from './entry-reader.ts';

@@ -3,12 +3,13 @@
  * that can fail. The path of a request that finds its context entry and its page cached allocates nothing.
  */
 import { WalkStatus } from '../../page-tables/walker.ts';
+import { address64 } from '../address64.ts';
 import type { TranslationCache } from '../translation-cache.ts';
 import type { TranslationEngine } from '../translation-engine.ts';
 import { Access, bytesToPageEnd, type Translation } from '../translator.ts';
 import { type ContextCache, FAULT_DOMAIN, Slot, SlotKind } from './context-cache.ts';
 import { ContextReader } from './context-reader.ts';
-import { address64, frameOf, type VtdCore } from './core.ts';
+import { frameOf, type VtdCore } from './core.ts';
 import { FaultReason } from './fault-reasons.ts';
 import type { FaultLog } from './faults.ts';
 import { RecentPage } from './recent-page.ts';

@@ -6,13 +6,14 @@ import { type FieldHandle, type RegisterAccess, RegisterFile, type RegisterHandl
 import { EventClass, Kind, ResetWhat } from '../../trace/event-kinds.ts';
 import type { Events } from '../../trace/events.ts';
 import type { Trace } from '../../trace/trace.ts';
+import { address64 } from '../address64.ts';
 import { TranslationEngine } from '../translation-engine.ts';
 import type { FaultInjectable, RunTranslator, Translation } from '../translator.ts';
 import { isAbsent } from './absent-registers.ts';
 import { AnswerWatch } from './answer-watch.ts';
 import { type VtdCapabilities, type VtdOptions, vtdCapabilities } from './capabilities.ts';
 import { ContextCache } from './context-cache.ts';
-import { address64, frameOf, VtdCore } from './core.ts';
+import { frameOf, VtdCore } from './core.ts';
 import { FaultLog } from './faults.ts';
 import { VtdInspection } from './inspect.ts';
 import { CacheInvalidator } from './invalidation.ts';

@@ -46,11 +46,6 @@ export class FunctionCore {
   }
 }
 
-/** Two 32-bit words as an address. */
-export function address64(high: number, low: number): bigint {
-  return (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
-}
-
 export function bitOf(number: number): number {
   return 1 << number;
 }

@@ -4,7 +4,8 @@
  */
 import { FRAME_BYTES, FRAME_SHIFT } from '../../../memory/guest-memory.ts';
 import type { FieldHandle } from '../../../pci/registers.ts';
-import { address64, type FunctionCore } from './core.ts';
+import { address64 } from '../../address64.ts';
+import type { FunctionCore } from './core.ts';
 import { ADDRESS_BITS, RING_ALIGNMENT, RING_SIZE_MAX, RING_SIZE_MIN } from './limits.ts';
 import { RingError } from './registers.ts';
 
