@@ -8,7 +8,7 @@ export default defineConfig({
         test: {
           name: 'rooms',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/guest/**', 'test/inspector/browser/**'],
+          exclude: ['test/guest/**', 'test/inspector/browser/**', 'test/containers/**'],
           // A test that hangs fails; one on a busy machine that starts ten processes does not.
           testTimeout: 30_000,
           hookTimeout: 60_000,
@@ -23,6 +23,17 @@ export default defineConfig({
           testTimeout: 300_000,
           hookTimeout: 600_000,
           sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        test: {
+          name: 'containers',
+          include: ['test/containers/**/*.test.ts'],
+          globalSetup: ['test/containers/setup.ts'],
+          fileParallelism: false,
+          testTimeout: 300_000,
+          hookTimeout: 900_000,
+          sequence: { groupOrder: 2 },
         },
       },
     ],
