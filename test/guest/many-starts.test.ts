@@ -28,7 +28,9 @@ describe('one server for many guests', () => {
     directory.remove();
   });
 
-  it(`serves ${STARTS} QEMUs in a row, the demo passes in each, and nothing grows`, { timeout: STARTS * 60_000 }, async () => {
+  it(`serves ${STARTS} QEMUs in a row, the demo passes in each, and nothing grows`, {
+    timeout: STARTS * 60_000,
+  }, async () => {
     const args = await runProgram(['qemu-args', '--dir', directory.path]);
     expect(args.status, args.stderr).toBe(0);
     const address = readRegisterBase(readFileSync(join(directory.path, 'dmar.aml')));
