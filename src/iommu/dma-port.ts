@@ -2,7 +2,7 @@
  * The `DmaPort` of an endpoint behind a translator. Translation and use are one step: a page is copied under the translation just
  * made for it, and nothing is remembered from one transfer to the next.
  */
-import type { GuestMemory } from '../memory/guest-memory.ts';
+import type { GuestMemory, MemoryBatch } from '../memory/guest-memory.ts';
 import { type DmaPort, DmaStatus } from '../pci/ports.ts';
 import { EventClass, Kind } from '../trace/event-kinds.ts';
 import { type Events, noEvents } from '../trace/events.ts';
@@ -145,8 +145,37 @@ export class TranslatedDmaPort implements DmaPort {
     return status === 0 ? 0 : DmaStatus.noMemory;
   }
 
-  /** A transfer whose first bytes are translated, but not all: run by run, where a run is physically contiguous. */
+  /** A transfer whose first bytes are translated, but not all. */
   private transferRuns(
+    writing: boolean,
+    high: number,
+    low: number,
+    buffer: Uint8Array,
+    at: number,
+    length: number,
+    generation: number,
+  ): DmaStatus {
+    const { batch } = this.memory;
+    if (batch === undefined) return this.copyRuns(undefined, writing, high, low, buffer, at, length, generation);
+    const { counters, gate } = this;
+    let status: DmaStatus;
+    let copied: number;
+    batch.begin();
+    try {
+      status = this.copyRuns(batch, writing, high, low, buffer, at, length, generation);
+    } finally {
+      copied = batch.end();
+      if (writing) counters.bytesWritten += batch.moved;
+      else counters.bytesRead += batch.moved;
+    }
+    if (gate.generation !== generation || !gate.busMaster) return this.closedStatus(generation);
+    // A run that failed comes before one that is not translated.
+    return copied === 0 ? status : DmaStatus.noMemory;
+  }
+
+  /** Run by run, where a run is physically contiguous. What a batch has copied is known at its end alone. */
+  private copyRuns(
+    batch: MemoryBatch | undefined,
     writing: boolean,
     high: number,
     low: number,
@@ -185,7 +214,8 @@ export class TranslatedDmaPort implements DmaPort {
         follows = translated && translation.frame === runFrame + (((runOffset + run) | 0) >>> 12);
         if (follows) continue;
       }
-      const status = this.copy(writing, runFrame, runOffset, buffer, at + length - left - run, run, generation);
+      const from = at + length - left - run;
+      const status = this.copy(batch, writing, runFrame, runOffset, buffer, from, run, generation);
       if (status !== 0) return status;
       // On a fault the pages before are done, as if they had been sent one by one.
       if (piece === 0) return left === 0 ? DmaStatus.ok : DmaStatus.fault;
@@ -196,6 +226,7 @@ export class TranslatedDmaPort implements DmaPort {
   }
 
   private copy(
+    batch: MemoryBatch | undefined,
     writing: boolean,
     frame: number,
     offset: number,
@@ -204,11 +235,12 @@ export class TranslatedDmaPort implements DmaPort {
     length: number,
     generation: number,
   ): DmaStatus {
-    const { memory, gate, counters } = this;
+    const { gate, counters } = this;
+    const memory = batch ?? this.memory;
     const status = writing
       ? memory.write(frame, offset, buffer, at, length)
       : memory.read(frame, offset, buffer, at, length);
-    if (status === 0) {
+    if (status === 0 && batch === undefined) {
       if (writing) counters.bytesWritten += length;
       else counters.bytesRead += length;
     }

@@ -27,6 +27,8 @@ export type LastWords = FindingsAnswer;
 export type Command =
   | { readonly name: 'statistics' }
   | { readonly name: 'stop' }
+  /** A client over a stream without descriptors. The device thread makes a descriptor of its own of it; this one stays the asker's. */
+  | { readonly name: 'adopt'; readonly function: string; readonly descriptor: number }
   | DebugCommand
   | InspectCommand
   | RemoteCommand;

@@ -53,7 +53,8 @@ function run(data: DeviceThreadData): void {
     ...machine.statistics(),
     trace: { sent: forwarder.sent, dropped: forwarder.dropped, ...tracer.counts() },
   });
-  const answer = (command: Exclude<Command, { name: 'stop' }>, reply: (result: unknown) => void): void => {
+  type OfJobs = Exclude<Command, { name: 'stop' | 'adopt' }>;
+  const answer = (command: OfJobs, reply: (result: unknown) => void): void => {
     switch (command.name) {
       case 'statistics':
         reply(statistics());
@@ -79,6 +80,13 @@ function run(data: DeviceThreadData): void {
         reply(debugging.answer(command, machine.injection));
     }
   };
+  const orRefuse = (id: number, work: () => void): void => {
+    try {
+      work();
+    } catch (error) {
+      post({ type: 'refused', id, reason: error instanceof Error ? error.message : String(error) });
+    }
+  };
   const obey = ({ id, command }: CommandRequest) => {
     if (command.name === 'stop') {
       running = false;
@@ -87,15 +95,15 @@ function run(data: DeviceThreadData): void {
       post({ type: 'reply', id, result: debugging.finish() });
       return;
     }
+    const reply = (result: unknown) => post({ type: 'reply', id, result });
+    if (command.name === 'adopt') {
+      // At once, as a client that comes to a socket: a job may wait for one that has gone.
+      orRefuse(id, () => reply(machine.adopt(command.function, command.descriptor)));
+      return;
+    }
     if (command.name === 'pause') machine.control.announcePause();
     // As a job: in the middle of another's wait for guest memory it would change what that one is reading.
-    loop.push(() => {
-      try {
-        answer(command, result => post({ type: 'reply', id, result }));
-      } catch (error) {
-        post({ type: 'refused', id, reason: error instanceof Error ? error.message : String(error) });
-      }
-    });
+    loop.push(() => orRefuse(id, () => answer(command, reply)));
   };
   loop.watch(data.wakeDescriptor, PollEvents.in, () => {
     drainEventFd(data.wakeDescriptor);

@@ -2,7 +2,7 @@
 import { EventEmitter } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { createEventFd, signalEventFd } from '../posix/eventfd.ts';
-import { closeDescriptor } from '../posix/socket.ts';
+import { closeDescriptor, socketPair } from '../posix/socket.ts';
 import { allocateEventRing, EventRingReader } from '../trace/event-ring.ts';
 import type { Finding } from '../trace/sanitizer/finding.ts';
 import { parsePolicy, type SanitizePolicy } from '../trace/sanitizer/policy.ts';
@@ -215,6 +215,24 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
 
   resume(): Promise<StateAnswer> {
     return this.look({ name: 'resume' });
+  }
+
+  /**
+   * Connects a client that speaks the messages profile (vfio-user without descriptors, see vfio-user/spec.ts) to a function: resolves
+   * with its end of the stream, non-blocking, which the caller owns. Rejects with an Error that says why it cannot be: no such
+   * function, another client is connected, the machine has ended.
+   */
+  async openStream(functionName: string): Promise<number> {
+    const [mine, theirs] = socketPair();
+    try {
+      await this.ask({ name: 'adopt', function: functionName, descriptor: theirs });
+      return mine;
+    } catch (error) {
+      closeDescriptor(mine);
+      throw error;
+    } finally {
+      closeDescriptor(theirs);
+    }
   }
 
   /** Closes every connection, removes the sockets and ends the device thread. */

@@ -11,6 +11,7 @@ import { PciFunction } from '../pci/function.ts';
 import type { Clock } from '../pci/ports.ts';
 import type { RegisterFile } from '../pci/registers.ts';
 import type { EventLoop } from '../posix/event-loop.ts';
+import { duplicateDescriptor } from '../posix/socket.ts';
 import { WindowPool } from '../posix/window-pool.ts';
 import { formatRequesterId } from '../trace/record-fields.ts';
 import type { Trace } from '../trace/trace.ts';
@@ -110,6 +111,18 @@ export class Machine {
     for (const { pci } of this.served.values()) {
       pci.generation++;
       pci.busMaster = false;
+    }
+  }
+
+  /**
+   * A client of this function over a stream without descriptors; `descriptor` stays the caller's. Throws an Error that says why it
+   * cannot be.
+   */
+  adopt(name: string, descriptor: number): void {
+    const one = this.served.get(name);
+    if (one === undefined) throw new Error(`no function ${name}: there are ${[...this.served.keys()].join(', ')}`);
+    if (!one.server.adopt(duplicateDescriptor(descriptor))) {
+      throw new Error(`another client is connected to ${name}: one at a time`);
     }
   }
 

@@ -27,6 +27,21 @@ export interface MemoryWindow {
   readonly words: Int32Array;
 }
 
+/**
+ * Accesses in a row, none of which waits for its own answer. Between `begin` and `end` targets hold nothing yet that may be read; at
+ * `end` all is as if the accesses had been made one by one, but for those behind the first that failed: they may have been made too.
+ */
+export interface MemoryBatch {
+  begin(): void;
+  /** As in `GuestMemory`. Another status than `ok`: one of the accesses so far has failed, and no more are to follow. */
+  read(frame: number, offset: number, target: Uint8Array, at: number, length: number): MemoryStatus;
+  write(frame: number, offset: number, source: Uint8Array, at: number, length: number): MemoryStatus;
+  /** Waits for what has no answer yet: how the first access that failed did, or `ok`. */
+  end(): MemoryStatus;
+  /** After `end`: bytes of the accesses before the first that failed. */
+  readonly moved: number;
+}
+
 export interface GuestMemory {
   /**
    * Directly readable windows, by `frame >>> 18`. Where no region is mapped, and where memory is reached by other means than
@@ -41,6 +56,9 @@ export interface GuestMemory {
   /** Physically contiguous guest memory from (frame, offset) to `target[at, at + length)`; may cross pages. */
   read(frame: number, offset: number, target: Uint8Array, at: number, length: number): MemoryStatus;
   write(frame: number, offset: number, source: Uint8Array, at: number, length: number): MemoryStatus;
+
+  /** For many accesses in a row. Missing where none of the memory is waited for. */
+  readonly batch?: MemoryBatch | undefined;
 
   /** The naturally aligned 64-bit word there, into `low` and `high`. */
   load64(frame: number, offset: number): MemoryStatus;

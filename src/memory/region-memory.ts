@@ -3,15 +3,16 @@
  * its file, else through messages (vfio-user, VFIO_USER_DMA_MAP).
  */
 import { SystemError } from '../posix/errors.ts';
-import { fileSize, isRegularFile, isSeekable, readAt, sealAgainstShrink, writeAt } from '../posix/memfd.ts';
+import { fileSize, isDevice, isRegularFile, isSeekable, readAt, sealAgainstShrink, writeAt } from '../posix/memfd.ts';
 import { closeDescriptor } from '../posix/socket.ts';
 import type { WindowPool } from '../posix/window-pool.ts';
 import { EventClass, Kind } from '../trace/event-kinds.ts';
 import { type Events, noEvents } from '../trace/events.ts';
 import type { Trace } from '../trace/trace.ts';
 import type { DmaRegion, DmaRegions } from '../vfio-user/device-model.ts';
-import { FRAME_BYTES, FRAME_SHIFT, MemoryStatus } from './guest-memory.ts';
+import { FRAME_BYTES, FRAME_SHIFT, type MemoryBatch, MemoryStatus } from './guest-memory.ts';
 import { PageFlag } from './page-flags.ts';
+import { RegionBatch } from './region-batch.ts';
 import { type Region, RegionTable } from './region-table.ts';
 import type { RemoteMemory } from './remote-memory.ts';
 import { WindowMap } from './window-map.ts';
@@ -71,7 +72,21 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
   readonly #table = new RegionTable();
   readonly #windowMap: WindowMap;
   readonly #interrupts: Region = newRegion(INTERRUPT_FIRST_FRAME, INTERRUPT_FRAMES, false, true, 0);
+  readonly #batch = new RegionBatch({
+    memory: this,
+    flagsAt: frame => this.flags.at(frame),
+    find: frame => this.#table.find(frame),
+    count: bytes => {
+      this.#messageBytes += bytes;
+    },
+    failed: (remote, frame, writing, errno) => {
+      const region = this.#table.find(frame);
+      if (region !== undefined) return this.#messageFailed(region, remote, frame, writing, errno);
+      return this.remote === remote ? MemoryStatus.unmapped : MemoryStatus.failed;
+    },
+  });
   #positionedRegions = 0;
+  #remoteRegions = 0;
   #mappedBytes = 0;
   #positionedBytes = 0;
   #messageBytes = 0;
@@ -84,6 +99,10 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
     this.#source = this.#events.sourceId(options.name);
     this.#maxRegions = options.maxRegions ?? REGION_LIMIT;
     this.#windowMap = new WindowMap(options.pool, this.windows);
+  }
+
+  get batch(): MemoryBatch | undefined {
+    return this.#remoteRegions > 0 ? this.#batch : undefined;
   }
 
   /** A snapshot. */
@@ -122,6 +141,7 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
         this.#positionedRegions++;
       }
       region.flags |= kind;
+      if (kind === PageFlag.remote) this.#remoteRegions++;
       this.#table.add(region);
       this.flags.fill(region.firstFrame, region.frames, region.flags);
       this.generation++;
@@ -208,7 +228,8 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
     if (offset < 0n || (offset & PAGE_MASK) !== 0n) return { errno: EINVAL, why: 'file offset not at a page' };
     if (offset + size > BigInt(Number.MAX_SAFE_INTEGER)) return { errno: EINVAL, why: 'file offset too large' };
     if (!isRegularFile(descriptor)) {
-      return isSeekable(descriptor) ? undefined : { errno: EINVAL, why: 'a descriptor that cannot be memory' };
+      const mayBeMemory = isDevice(descriptor) && isSeekable(descriptor);
+      return mayBeMemory ? undefined : { errno: EINVAL, why: 'a descriptor that cannot be memory' };
     }
     return fileSize(descriptor) < offset + size ? { errno: EINVAL, why: 'reaches beyond the file' } : undefined;
   }
@@ -242,6 +263,7 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
   /** What a region holds besides its place in the windows. */
   #drop(region: Region): void {
     if ((region.flags & PageFlag.mapped) !== 0) this.#mappedBytes -= region.frames * FRAME_BYTES;
+    if ((region.flags & PageFlag.remote) !== 0) this.#remoteRegions--;
     if (region.descriptor >= 0) {
       closeDescriptor(region.descriptor);
       region.descriptor = -1;
@@ -289,14 +311,22 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
     at: number,
     length: number,
   ): MemoryStatus {
-    if (this.remote === undefined) return this.#fail(region, writing, 'no client');
+    const { remote } = this;
+    if (remote === undefined) return this.#fail(region, writing, 'no client');
     const errno = writing
-      ? this.remote.dmaWrite(frame, offset, buffer, at, length)
-      : this.remote.dmaRead(frame, offset, buffer, at, length);
-    if (errno !== 0) return this.#fail(region, writing, `the client answered errno ${errno}`);
+      ? remote.dmaWrite(frame, offset, buffer, at, length)
+      : remote.dmaRead(frame, offset, buffer, at, length);
+    if (errno !== 0) return this.#messageFailed(region, remote, frame, writing, errno);
     region.failure = '';
     this.#messageBytes += length;
     return MemoryStatus.ok;
+  }
+
+  #messageFailed(region: Region, remote: RemoteMemory, frame: number, writing: boolean, errno: number): MemoryStatus {
+    const isThere = region === this.#interrupts || this.#table.find(frame) === region;
+    // The client took it away while it was waited for.
+    if (!isThere && this.remote === remote) return MemoryStatus.unmapped;
+    return this.#fail(region, writing, `the client answered errno ${errno}`);
   }
 
   #fail(region: Region, writing: boolean, why: string): MemoryStatus {

@@ -55,6 +55,19 @@ export function isRegularFile(fd: number): boolean {
   }
 }
 
+/**
+ * Whether it is a device, as those are that memory lies behind. An eventfd, a pidfd, an epoll instance and their like are neither that
+ * nor regular files, though they may have a position.
+ */
+export function isDevice(fd: number): boolean {
+  try {
+    const stat = fstatSync(fd);
+    return stat.isCharacterDevice() || stat.isBlockDevice();
+  } catch (error) {
+    throw systemErrorFrom('fstat', error);
+  }
+}
+
 /** Whether positioned reads make sense: false for pipes, sockets and terminals. */
 export function isSeekable(fd: number): boolean {
   return Number(lseek(fd, 0, SEEK_CUR)) >= 0;

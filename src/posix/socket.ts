@@ -13,7 +13,9 @@ import {
   ECONNREFUSED,
   EINTR,
   errno,
+  F_DUPFD_CLOEXEC,
   fchmod,
+  fcntl,
   listen,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
@@ -81,8 +83,15 @@ export function connectUnix(path: string): number {
   throw new SystemError('connect', error, path);
 }
 
-/** Two connected, non-blocking stream sockets. */
-export function socketPair(): [number, number] {
+/** A second descriptor of the same open file, close-on-exec: each of the two is closed by itself. Throws a SystemError (EMFILE). */
+export function duplicateDescriptor(fd: number): number {
+  const copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (copy < 0) throw new SystemError('fcntl', errno(), `${fd}`);
+  return copy;
+}
+
+/** Two connected stream sockets, close-on-exec and non-blocking. Throws a SystemError (EMFILE). */
+export function socketPair(): readonly [number, number] {
   const pair = new Int32Array(2);
   if (socketpair(AF_UNIX, SOCKET_FLAGS, 0, pair) < 0) throw new SystemError('socketpair', errno());
   return [pair[0]!, pair[1]!];

@@ -7,7 +7,7 @@ import { closeDescriptor, connectUnix } from '../posix/socket.ts';
 import { Connection, type Detail, type MessageHandler } from './connection.ts';
 import { type DmaRegion, Errno, type InterruptDescription, type RegionDescription } from './device-model.ts';
 import { type Header, writeHeader } from './header.ts';
-import { defaultLimits, type Limits } from './limits.ts';
+import { defaultLimits, type Limits, streamLimits } from './limits.ts';
 import {
   Command,
   commandName,
@@ -17,6 +17,7 @@ import {
   DmaUnmap,
   HEADER_BYTES,
   HeaderFlag,
+  Interrupt,
   IrqInfo,
   IrqSet,
   PAGE_BYTES,
@@ -26,6 +27,8 @@ import {
 } from './spec.ts';
 
 const ID_COUNT = 0x10000;
+/** Interrupts that `interrupts` keeps; the oldest go first. */
+export const INTERRUPTS_KEPT = 4096;
 
 /** The server answered a command with an error. */
 export class VfioUserError extends Error {
@@ -61,6 +64,17 @@ export interface Handshake {
   readonly data: string;
 }
 
+/** An interrupt that came as a message. */
+export interface InterruptMessage {
+  readonly index: number;
+  readonly vector: number;
+}
+
+export interface ClientOptions {
+  /** The stream carries no descriptors: the messages profile is spoken (see spec.ts, `Interrupt`). Default: false. */
+  readonly messages?: boolean;
+}
+
 interface Waiting {
   readonly command: number;
   answer: Answer | undefined;
@@ -73,7 +87,12 @@ export class VfioUserClient implements MessageHandler {
   onDmaRead: DmaHandler = () => Errno.EINVAL;
   onDmaWrite: DmaHandler = () => Errno.EINVAL;
 
+  /** Messages profile: the last interrupts that came, and who is told of each. */
+  readonly interrupts: InterruptMessage[] = [];
+  onInterrupt: ((interrupt: InterruptMessage) => void) | undefined;
+
   private readonly limits: Limits;
+  private readonly messages: boolean;
   private readonly waiting = new Map<number, Waiting>();
   private lastId = 0;
 
@@ -82,8 +101,11 @@ export class VfioUserClient implements MessageHandler {
     private readonly loop: EventLoop,
     where: string | number,
     limits: Partial<Limits> = {},
+    { messages = false }: ClientOptions = {},
   ) {
-    this.limits = { ...defaultLimits, ...limits };
+    this.messages = messages;
+    const all = { ...defaultLimits, ...limits };
+    this.limits = messages ? streamLimits(all) : all;
     const fd = typeof where === 'string' ? connectUnix(where) : where;
     this.connection = new Connection(fd, loop, this.limits, this);
   }
@@ -138,17 +160,18 @@ export class VfioUserClient implements MessageHandler {
     };
   }
 
-  /** `flags` are those of `IrqSet`. */
+  /** `flags` are those of `IrqSet`. In the messages profile `triggers` stand for eventfds, one int32 for each vector. */
   setIrqs(
     flags: number,
     index: number,
     start: number,
     count: number,
-    with_: { descriptors?: readonly number[]; bools?: readonly boolean[] } = {},
+    with_: { descriptors?: readonly number[]; bools?: readonly boolean[]; triggers?: readonly number[] } = {},
   ): void {
-    const bools = with_.bools ?? [];
-    const payload = new Uint8Array(IrqSet.bytes + bools.length);
-    payload.set(words(payload.length, flags, index, start, count));
+    const { bools = [], triggers = [] } = with_;
+    const payload = new Uint8Array(IrqSet.bytes + bools.length + 4 * triggers.length);
+    payload.set(words(IrqSet.bytes + bools.length, flags, index, start, count));
+    payload.set(words(...triggers), IrqSet.data);
     bools.forEach((bool, i) => {
       payload[IrqSet.data + i] = bool ? 1 : 0;
     });
@@ -197,6 +220,7 @@ export class VfioUserClient implements MessageHandler {
 
   /** Sends a command and waits; errors are returned, not thrown. Throws an Error where the connection ends meanwhile. */
   request(command: number, payload: Uint8Array, descriptors: readonly number[] = []): Answer {
+    if (this.messages && descriptors.length > 0) throw new Error('this stream carries no descriptors');
     const waiting: Waiting = { command, answer: undefined };
     const id = this.nextId();
     this.waiting.set(id, waiting);
@@ -245,6 +269,7 @@ export class VfioUserClient implements MessageHandler {
     // No answer of this server carries any.
     for (const descriptor of descriptors) closeDescriptor(descriptor);
     if (header.type === HeaderFlag.typeReply) this.takeAnswer(header, payload, length);
+    else if (this.messages && header.command === Command.interrupt) this.takeInterrupt(payload, length);
     else this.serveDma(header, payload, length);
   }
 
@@ -271,6 +296,21 @@ export class VfioUserClient implements MessageHandler {
       errno: failed ? header.error || Errno.EIO : 0,
       payload: this.connection.input.slice(payload, payload + length),
     };
+  }
+
+  private takeInterrupt(at: number, length: number): void {
+    if (length !== Interrupt.bytes) {
+      this.connection.close('interrupt of another length', { length });
+      return;
+    }
+    const { inputView } = this.connection;
+    const interrupt = {
+      index: inputView.getUint32(at + Interrupt.index, true),
+      vector: inputView.getUint32(at + Interrupt.vector, true),
+    };
+    this.interrupts.push(interrupt);
+    if (this.interrupts.length > INTERRUPTS_KEPT) this.interrupts.shift();
+    this.onInterrupt?.(interrupt);
   }
 
   private serveDma(header: Header, at: number, length: number): void {

@@ -28,8 +28,10 @@ const REGION = RegionAccess.region;
 const COUNT = RegionAccess.count;
 const DATA = RegionAccess.data;
 const ACCESS = RegionAccess.bytes;
+const NO_TRIGGERS: readonly number[] = [];
 const ADDRESS_SPACE = 1n << 64n;
 const PAGE_MASK = BigInt(PAGE_BYTES - 1);
+const PAGE_SHIFT = 12n;
 
 export interface CommandHandler {
   /** Bytes of payload without which the command means nothing; fewer are EINVAL. */
@@ -119,10 +121,12 @@ function dmaUnmap(client: ServedClient, request: Request, reply: Reply): number 
     if (address !== 0n || size !== 0n) return Errno.EINVAL;
     client.model.dma.unmapAll();
     client.dmaRegions = 0;
+    client.dmaUnmapped(0, Number.POSITIVE_INFINITY);
   } else {
     const errno = client.model.dma.unmap(address, size);
     if (errno !== Errno.ok) return errno;
     client.dmaRegions--;
+    client.dmaUnmapped(Number(address >> PAGE_SHIFT), Number(size >> PAGE_SHIFT));
   }
   echo(request, reply, DmaUnmap.bytes);
   return Errno.ok;
@@ -188,6 +192,8 @@ function deviceSetIrqs(client: ServedClient, request: Request): number {
   const count = request.u32(IrqSet.count);
   const needed = IrqSet.bytes + (flags & IrqSet.dataBool ? count : 0);
   if (request.u32(IrqSet.argsz) < needed || request.length < needed) return Errno.EINVAL;
+  const triggers = client.carriesDescriptors ? request.takeDescriptors() : triggersIn(request, flags, count);
+  if (triggers === undefined) return Errno.EINVAL;
   return client.interrupts.set(
     flags,
     request.u32(IrqSet.index),
@@ -195,8 +201,16 @@ function deviceSetIrqs(client: ServedClient, request: Request): number {
     count,
     request.bytes,
     request.at + IrqSet.data,
-    request.takeDescriptors(),
+    triggers,
   );
+}
+
+/** What stands for eventfds in the messages profile; undefined where there are too few. */
+function triggersIn(request: Request, flags: number, count: number): readonly number[] | undefined {
+  if ((flags & IrqSet.dataEventfd) === 0) return NO_TRIGGERS;
+  if (request.length < IrqSet.bytes + 4 * count) return undefined;
+  const at = request.at + IrqSet.data;
+  return Array.from({ length: count }, (_, i) => request.view.getInt32(at + 4 * i, true));
 }
 
 function regionRead(client: ServedClient, request: Request, reply: Reply): number {

@@ -48,6 +48,8 @@ export class Connection {
   bytesSent = 0;
   /** True while a message is with the handler. */
   dispatching = false;
+  /** Told when some of what waited has been sent, so that there may be room again. Never within a message. */
+  onRoom: (() => void) | undefined;
 
   private readonly socket: StreamSocket;
   private watch: Watch;
@@ -331,6 +333,7 @@ export class Connection {
   /** What was held back must go on whenever room is made: once the queue is empty nothing would wake us for it. */
   private flushAndResume(): void {
     this.flush();
+    this.onRoom?.();
     if (this.held && !this.isClosed) this.process();
   }
 

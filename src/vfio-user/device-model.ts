@@ -32,6 +32,32 @@ export interface InterruptDescription {
   readonly noresize: boolean;
 }
 
+/**
+ * DMA in several runs whose answers are waited for once. Targets may be written until `end` returns, and must not be read before;
+ * sources are free again when `send` returns.
+ */
+export interface DmaBatch {
+  begin(): void;
+  /**
+   * Sends what reads or writes the run at `frame << 12 | offset`, without waiting for its answers. `mark` names the run. False where
+   * something of the batch has failed: the rest of it need not be sent.
+   */
+  send(
+    writing: boolean,
+    frame: number,
+    offset: number,
+    bytes: Uint8Array,
+    at: number,
+    length: number,
+    mark: number,
+  ): boolean;
+  /** Waits for all answers: the errno of the first failure in the order of sending, zero where there is none. */
+  end(): number;
+  /** After an `end` with an errno: the run that failed, and the page of its message that did. */
+  readonly failedMark: number;
+  readonly failedFrame: number;
+}
+
 /** What a connected client offers to the device model. Every call is a no-op (or fails) after the client has gone. */
 export interface ClientPort {
   /** Signals the eventfd that the client set for this vector. False where none is set or the vector is masked. */
@@ -44,6 +70,8 @@ export interface ClientPort {
    */
   dmaRead(frame: number, offset: number, target: Uint8Array, at: number, length: number): number;
   dmaWrite(frame: number, offset: number, source: Uint8Array, at: number, length: number): number;
+  /** Missing where there is nothing to be gained by it. */
+  readonly dmaBatch?: DmaBatch;
 }
 
 /** A DMA region as the client announced it. The receiver of `map` owns `descriptor` from the call on, also when it fails. */

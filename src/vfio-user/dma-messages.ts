@@ -1,8 +1,12 @@
-/** DMA through the client's process (vfio-user, sections "VFIO_USER_DMA_READ" and "VFIO_USER_DMA_WRITE"), from jobs only. */
+/**
+ * DMA through the client's process (vfio-user, sections "VFIO_USER_DMA_READ" and "VFIO_USER_DMA_WRITE"), from jobs only. Messages
+ * are sent one behind the other up to a window, and their answers taken in whatever order they come.
+ */
 import type { EventLoop } from '../posix/event-loop.ts';
 import type { Trace } from '../trace/trace.ts';
 import type { Connection } from './connection.ts';
-import { Errno } from './device-model.ts';
+import { type DmaBatch, Errno } from './device-model.ts';
+import { DmaExchange, Pending } from './dma-exchange.ts';
 import { type Header, writeHeader } from './header.ts';
 import type { Limits } from './limits.ts';
 import { Command, commandName, DmaAccess, HEADER_BYTES, HeaderFlag } from './spec.ts';
@@ -16,27 +20,6 @@ const TWO_TO_32 = 0x100000000;
 /** Below this a loop is faster than `set` with a view of its own. */
 const LOOP_COPY_BYTES = 64;
 
-/** One message on its way. Reused, so that a wait allocates nothing. */
-class Pending {
-  command = 0;
-  high = 0;
-  low = 0;
-  count = 0;
-  target: Uint8Array | undefined;
-  at = 0;
-  done = false;
-  errno = 0;
-  /** Given up by its waiter: the reply, if it still comes, is dropped. */
-  unanswered = false;
-  readonly isDone = (): boolean => this.done;
-
-  finish(errno: number): void {
-    this.errno = errno;
-    this.done = true;
-    this.target = undefined;
-  }
-}
-
 export interface DmaMessagesOptions {
   readonly connection: Connection;
   readonly loop: EventLoop;
@@ -45,12 +28,23 @@ export interface DmaMessagesOptions {
   readonly name: string;
 }
 
-export class DmaMessages {
+export class DmaMessages implements DmaBatch {
   /** Bytes in one message; zero until the handshake is done. */
   maxTransfer = 0;
   messages = 0;
+  failedMark = 0;
+  failedFrame = 0;
   private readonly pending = new Map<number, Pending>();
-  private readonly spare: Pending[] = [];
+  private readonly sparePending: Pending[] = [];
+  private readonly spareExchanges: DmaExchange[] = [];
+  /** Those of which something is still to be sent. */
+  private readonly sending: DmaExchange[] = [];
+  private batch: DmaExchange | undefined;
+  /** The window: messages that a waiter waits for, and the bytes that they carry or ask for. */
+  private inFlight = 0;
+  private bytesInFlight = 0;
+  private answered = 0;
+  /** Exchanges given up of which replies may still come. */
   private unanswered = 0;
   private lastId = 0;
 
@@ -62,6 +56,43 @@ export class DmaMessages {
 
   write(frame: number, offset: number, source: Uint8Array, at: number, length: number): number {
     return this.transfer(Command.dmaWrite, frame, offset, source, at, length);
+  }
+
+  begin(): void {
+    // Somebody began and never ended: what he asked for must not be written into his buffers later on.
+    if (this.batch !== undefined) this.end();
+    this.batch = this.open();
+  }
+
+  send(
+    writing: boolean,
+    frame: number,
+    offset: number,
+    bytes: Uint8Array,
+    at: number,
+    length: number,
+    mark: number,
+  ): boolean {
+    const batch = this.batch!;
+    batch.mark = mark;
+    this.sendAll(batch, writing ? Command.dmaWrite : Command.dmaRead, frame, offset, bytes, at, length);
+    return batch.errno === 0;
+  }
+
+  end(): number {
+    const batch = this.batch!;
+    this.batch = undefined;
+    const errno = this.collect(batch);
+    this.failedMark = batch.failedMark;
+    this.failedFrame = batch.failedFrame;
+    return errno;
+  }
+
+  /** The client took these pages away: nothing more is asked of them. */
+  unmapped(firstFrame: number, frames: number): void {
+    for (const exchange of this.sending) {
+      if (exchange.firstFrame < firstFrame + frames && exchange.lastFrame >= firstFrame) exchange.stop(Errno.EFAULT);
+    }
   }
 
   /** A reply from the client. Closes the connection where it answers nothing that we asked, or in another form. */
@@ -80,29 +111,30 @@ export class DmaMessages {
       });
       return;
     }
-    if (pending.unanswered) {
-      this.pending.delete(header.id);
-      this.unanswered--;
+    const exchange = pending.exchange!;
+    if (exchange.givenUp) {
+      this.retire(pending);
+      if (exchange.outstanding === 0) this.unanswered--;
       trace.note('dma.answered-late', name, { id: header.id, command: commandName(header.command) });
       return;
     }
     if (header.flags & HeaderFlag.error) {
       // The error field may be zero even then (section "Header").
-      this.finish(header.id, pending, header.error > 0 && header.error < 4096 ? header.error : Errno.EIO);
+      this.finish(pending, header.error > 0 && header.error < 4096 ? header.error : Errno.EIO);
       return;
     }
     if (!this.checkEcho(pending, payload, length)) return;
     if (pending.target !== undefined) this.copyIn(pending, payload + DmaAccess.data);
-    this.finish(header.id, pending, Errno.ok);
+    this.finish(pending, Errno.ok);
   }
 
   /** The connection is gone: nobody will answer. */
   abandon(): void {
     this.maxTransfer = 0;
-    for (const [id, pending] of this.pending) {
-      if (!pending.unanswered) this.finish(id, pending, Errno.ENODEV);
+    for (const pending of [...this.pending.values()]) {
+      if (pending.exchange!.givenUp) this.retire(pending);
+      else this.finish(pending, Errno.ENODEV);
     }
-    this.pending.clear();
     this.unanswered = 0;
   }
 
@@ -114,84 +146,175 @@ export class DmaMessages {
     at: number,
     length: number,
   ): number {
+    const exchange = this.open();
+    this.sendAll(exchange, command, frame, offset, bytes, at, length);
+    return this.collect(exchange);
+  }
+
+  private open(): DmaExchange {
     if (this.options.connection.dispatching) {
       throw new Error('DMA messages wait for the client, which waits for its own answer first: use a job');
     }
-    const low = ((frame << 12) | offset) >>> 0;
-    const high = frame >>> 20;
-    for (let done = 0; done < length; ) {
-      const { maxTransfer } = this;
-      if (maxTransfer === 0) return Errno.ENODEV;
-      const limit = command === Command.dmaRead ? Math.min(maxTransfer, this.options.limits.maxDmaRead) : maxTransfer;
-      const count = Math.min(length - done, limit);
-      const sum = low + done;
-      const carry = Math.floor(sum / TWO_TO_32);
-      const errno = this.exchange(command, high + carry, sum >>> 0, bytes, at + done, count);
-      if (errno !== Errno.ok) return errno;
-      done += count;
-    }
-    return Errno.ok;
+    return (this.spareExchanges.pop() ?? new DmaExchange()).begin();
   }
 
-  private exchange(command: number, high: number, low: number, bytes: Uint8Array, at: number, count: number): number {
-    const { connection, loop, limits } = this.options;
-    const size = REQUEST_BYTES + (command === Command.dmaWrite ? count : 0);
-    if (!connection.hasRoom(size)) {
-      loop.waitUntil(() => connection.closed || connection.hasRoom(size), limits.dmaTimeout);
+  /** Waits for the window alone. Ends early where something of the exchange has failed. */
+  private sendAll(
+    exchange: DmaExchange,
+    command: number,
+    frame: number,
+    offset: number,
+    bytes: Uint8Array,
+    at: number,
+    length: number,
+  ): void {
+    const low = ((frame << 12) | offset) >>> 0;
+    const high = frame >>> 20;
+    exchange.firstFrame = frame;
+    exchange.lastFrame = frame + Math.floor((offset + length - 1) / 4096);
+    this.sending.push(exchange);
+    for (let done = 0; done < length && exchange.errno === 0; ) {
+      const { maxTransfer } = this;
+      const limit = command === Command.dmaRead ? Math.min(maxTransfer, this.options.limits.maxDmaRead) : maxTransfer;
+      const count = Math.min(length - done, limit);
+      const size = REQUEST_BYTES + (command === Command.dmaWrite ? count : 0);
+      if (maxTransfer === 0) exchange.stop(Errno.ENODEV);
+      else if (this.fits(size, count) || this.waitToFit(exchange, size, count)) {
+        const sum = low + done;
+        const carry = Math.floor(sum / TWO_TO_32);
+        this.post(exchange, command, high + carry, sum >>> 0, bytes, at + done, count, size);
+        done += count;
+      }
     }
-    const out = connection.reserve(size);
-    if (out < 0) return connection.closed ? Errno.ENODEV : ETIMEDOUT;
+    this.sending.pop();
+  }
 
-    const id = this.nextId();
-    const pending = this.spare.pop() ?? new Pending();
+  /** A message that is larger than the window goes alone. */
+  private fits(size: number, count: number): boolean {
+    const { limits, connection } = this.options;
+    if (this.inFlight === 0) return connection.hasRoom(size);
+    return (
+      this.inFlight < limits.maxDmaMessages &&
+      this.bytesInFlight + count <= limits.maxDmaBytes &&
+      connection.hasRoom(size)
+    );
+  }
+
+  /** False: it failed, or the client may now want it in other pieces. */
+  private waitToFit(exchange: DmaExchange, size: number, count: number): boolean {
+    const { connection } = this.options;
+    const settled = () => connection.closed || exchange.errno !== 0 || this.fits(size, count);
+    if (this.patiently(settled)) return !connection.closed && exchange.errno === 0;
+    if (exchange.outstanding > 0) this.giveUp(exchange);
+    else exchange.stop(ETIMEDOUT);
+    return false;
+  }
+
+  /** False where nothing was answered for as long as a message may take. */
+  private patiently(settled: () => boolean): boolean {
+    const { loop, limits } = this.options;
+    for (;;) {
+      const { answered } = this;
+      if (loop.waitUntil(settled, limits.dmaTimeout)) return true;
+      if (this.answered === answered) return false;
+    }
+  }
+
+  private post(
+    exchange: DmaExchange,
+    command: number,
+    high: number,
+    low: number,
+    bytes: Uint8Array,
+    at: number,
+    count: number,
+    size: number,
+  ): void {
+    const { connection } = this.options;
+    const out = connection.reserve(size);
+    const pending = this.sparePending.pop() ?? new Pending();
+    pending.id = this.nextId();
     pending.command = command;
     pending.high = high;
     pending.low = low;
     pending.count = count;
     pending.target = command === Command.dmaRead ? bytes : undefined;
     pending.at = at;
-    pending.done = false;
-    pending.unanswered = false;
-    this.pending.set(id, pending);
+    pending.sequence = exchange.nextSequence++;
+    pending.mark = exchange.mark;
+    pending.exchange = exchange;
+    this.pending.set(pending.id, pending);
+    exchange.outstanding++;
+    this.inFlight++;
+    this.bytesInFlight += count;
     this.messages++;
 
     const { outputView: view } = connection;
     const payload = out + HEADER_BYTES;
-    writeHeader(view, out, id, command, size, HeaderFlag.typeCommand, 0);
+    writeHeader(view, out, pending.id, command, size, HeaderFlag.typeCommand, 0);
     view.setUint32(payload + DmaAccess.address, low, true);
     view.setUint32(payload + DmaAccess.address + 4, high, true);
     view.setUint32(payload + DmaAccess.count, count, true);
     view.setUint32(payload + DmaAccess.count + 4, 0, true);
     if (command === Command.dmaWrite) copy(bytes, at, connection.output, payload + DmaAccess.data, count);
+    // May find the client gone.
     connection.commit(size);
-
-    if (!pending.done && !loop.waitUntil(pending.isDone, limits.dmaTimeout)) return this.giveUp(id, pending);
-    const { errno } = pending;
-    this.spare.push(pending);
-    return errno;
   }
 
-  private giveUp(id: number, pending: Pending): number {
+  /** Waits for every answer. */
+  private collect(exchange: DmaExchange): number {
+    if (exchange.outstanding > 0 && !exchange.givenUp && !this.patiently(exchange.isDone)) {
+      this.giveUp(exchange);
+    }
+    if (!exchange.givenUp) this.spareExchanges.push(exchange);
+    return exchange.errno;
+  }
+
+  private giveUp(exchange: DmaExchange): void {
     const { connection, limits, trace, name } = this.options;
-    pending.unanswered = true;
-    pending.target = undefined;
+    exchange.givenUp = true;
     this.unanswered++;
+    let first: Pending | undefined;
+    for (const pending of this.pending.values()) {
+      if (pending.exchange !== exchange) continue;
+      pending.target = undefined;
+      this.leaveWindow(pending);
+      if (first === undefined || pending.sequence < first.sequence) first = pending;
+    }
+    const { id, command, high, low, count, sequence, mark } = first!;
+    exchange.fail(sequence, ETIMEDOUT, mark, frameOf(first!));
     trace.note('dma.unanswered', name, {
       id,
-      command: commandName(pending.command),
-      address: (BigInt(pending.high) << 32n) | BigInt(pending.low),
-      count: pending.count,
+      command: commandName(command),
+      address: (BigInt(high) << 32n) | BigInt(low),
+      count,
+      messages: exchange.outstanding,
       milliseconds: limits.dmaTimeout,
     });
     if (this.unanswered > limits.maxUnanswered) {
       connection.close('too many DMA messages unanswered', { limit: limits.maxUnanswered });
     }
-    return ETIMEDOUT;
   }
 
-  private finish(id: number, pending: Pending, errno: number): void {
-    this.pending.delete(id);
-    pending.finish(errno);
+  private finish(pending: Pending, errno: number): void {
+    const exchange = pending.exchange!;
+    if (errno !== Errno.ok) exchange.fail(pending.sequence, errno, pending.mark, frameOf(pending));
+    this.answered++;
+    this.leaveWindow(pending);
+    this.retire(pending);
+  }
+
+  private leaveWindow(pending: Pending): void {
+    this.inFlight--;
+    this.bytesInFlight -= pending.count;
+  }
+
+  private retire(pending: Pending): void {
+    this.pending.delete(pending.id);
+    pending.exchange!.outstanding--;
+    pending.exchange = undefined;
+    pending.target = undefined;
+    this.sparePending.push(pending);
   }
 
   /**
@@ -237,6 +360,10 @@ export class DmaMessages {
     } while (this.pending.has(this.lastId));
     return this.lastId;
   }
+}
+
+function frameOf(pending: Pending): number {
+  return pending.high * 0x100000 + (pending.low >>> 12);
 }
 
 function copy(source: Uint8Array, from: number, target: Uint8Array, to: number, length: number): void {

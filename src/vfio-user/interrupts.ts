@@ -1,11 +1,10 @@
-/** Which eventfd signals which vector, and which vectors are masked (vfio-user, section "VFIO_USER_DEVICE_SET_IRQS"). */
-import { SystemError } from '../posix/errors.ts';
+/** Which trigger signals which vector (an eventfd, or a message where the client keeps the eventfd), and which vectors are masked (vfio-user, section "VFIO_USER_DEVICE_SET_IRQS"). */
 import { type EventLoop, PollEvents, type Watch } from '../posix/event-loop.ts';
-import { drainEventFd, isEventFd, signalEventFd } from '../posix/eventfd.ts';
+import { drainEventFd } from '../posix/eventfd.ts';
 import { closeDescriptor } from '../posix/socket.ts';
-import type { Trace } from '../trace/trace.ts';
 import { Errno, type InterruptDescription } from './device-model.ts';
-import { IrqSet } from './spec.ts';
+import type { InterruptSink } from './interrupt-sink.ts';
+import { IrqSet, NO_TRIGGER } from './spec.ts';
 
 export interface InterruptListener {
   unmasked(index: number, vector: number): void;
@@ -16,8 +15,7 @@ export interface InterruptTableOptions {
   readonly interrupts: readonly InterruptDescription[];
   readonly loop: EventLoop;
   readonly listener: InterruptListener;
-  readonly trace: Trace;
-  readonly name: string;
+  readonly sink: InterruptSink;
 }
 
 interface Bound {
@@ -34,7 +32,7 @@ class Vectors {
   readonly unmaskers = new Map<number, Bound>();
 
   constructor(readonly description: InterruptDescription) {
-    this.triggers = new Int32Array(description.count).fill(-1);
+    this.triggers = new Int32Array(description.count).fill(NO_TRIGGER);
     this.masked = new Uint8Array(description.count);
   }
 }
@@ -48,22 +46,22 @@ export class InterruptTable {
 
   isArmed(index: number, vector: number): boolean {
     const vectors = this.vectors[index];
-    return vectors !== undefined && vector < vectors.triggers.length && vectors.triggers[vector] !== -1;
+    return vectors !== undefined && vector < vectors.triggers.length && vectors.triggers[vector] !== NO_TRIGGER;
   }
 
-  /** Signals the eventfd of the vector; an automasked one is masked from then on. False where none is set, or masked. */
+  /** Signals the vector; an automasked one is masked from then on. False where none is set, or masked. */
   trigger(index: number, vector: number): boolean {
     if (!this.isArmed(index, vector)) return false;
     const vectors = this.vectors[index]!;
     if (vectors.masked[vector] !== 0) return false;
     // Before the signal, so that the client's unmasking cannot come first.
     if (vectors.description.automasked) vectors.masked[vector] = 1;
-    return this.signal(vectors, index, vector);
+    return this.options.sink.signal(index, vector, vectors.triggers[vector]!);
   }
 
   /**
    * One DEVICE_SET_IRQS whose fields have been checked for their form. `bools[at]` is the first of `count` booleans where the
-   * flags say so. Owns the descriptors. Returns an errno.
+   * flags say so. `triggers` are what the client gave for eventfds, descriptors of ours or not; owns them. Returns an errno.
    */
   set(
     flags: number,
@@ -72,18 +70,18 @@ export class InterruptTable {
     count: number,
     bools: Uint8Array,
     at: number,
-    descriptors: readonly number[],
+    triggers: readonly number[],
   ): number {
     let errno: number = Errno.EIO;
     try {
-      errno = this.check(flags, index, start, count, descriptors);
+      errno = this.check(flags, index, start, count, triggers);
     } finally {
-      if (errno !== Errno.ok) for (const descriptor of descriptors) closeDescriptor(descriptor);
+      if (errno !== Errno.ok) for (const trigger of triggers) this.drop(trigger);
     }
     if (errno !== Errno.ok) return errno;
     const vectors = this.vectors[index]!;
     if (flags & IrqSet.dataEventfd) {
-      this.bind(vectors, flags, index, start, count, descriptors);
+      this.bind(vectors, flags, index, start, count, triggers);
     } else if (count === 0) {
       this.release(vectors);
       this.options.listener.armed(index);
@@ -105,19 +103,19 @@ export class InterruptTable {
     }
   }
 
-  /** Closes every eventfd; the client is gone. */
+  /** Lets go every trigger; the client is gone. */
   close(): void {
     for (const vectors of this.vectors) this.release(vectors);
   }
 
-  private check(flags: number, index: number, start: number, count: number, descriptors: readonly number[]): number {
+  private check(flags: number, index: number, start: number, count: number, triggers: readonly number[]): number {
     const vectors = this.vectors[index];
     if (vectors === undefined) return Errno.EINVAL;
     const data = flags & IrqSet.dataMask;
     const action = flags & IrqSet.actionsMask;
     if ((flags & ~(IrqSet.dataMask | IrqSet.actionsMask)) !== 0) return Errno.EINVAL;
     if (!isSingleBit(data) || !isSingleBit(action)) return Errno.EINVAL;
-    if (data !== IrqSet.dataEventfd && descriptors.length > 0) return Errno.EINVAL;
+    if (data !== IrqSet.dataEventfd && triggers.length > 0) return Errno.EINVAL;
     if (count === 0) {
       // Only "disable all of this index" has a count of zero, and it may name an index that has no vectors.
       const disables = data === IrqSet.dataNone && action === IrqSet.actionTrigger && start === 0;
@@ -128,9 +126,8 @@ export class InterruptTable {
     if (data !== IrqSet.dataEventfd) return Errno.ok;
     if (!vectors.description.eventfd) return Errno.EINVAL;
     // None at all takes the eventfds away.
-    if (descriptors.length !== 0 && descriptors.length !== count) return Errno.EINVAL;
-    // Eight bytes written into anything else could change it, or block for good.
-    return descriptors.every(isEventFd) ? Errno.ok : Errno.EINVAL;
+    if (triggers.length !== 0 && triggers.length !== count) return Errno.EINVAL;
+    return triggers.every(trigger => this.options.sink.accepts(trigger)) ? Errno.ok : Errno.EINVAL;
   }
 
   private bind(
@@ -139,12 +136,11 @@ export class InterruptTable {
     index: number,
     start: number,
     count: number,
-    descriptors: readonly number[],
+    triggers: readonly number[],
   ): void {
     for (let i = 0; i < count; i++) {
-      const descriptor = descriptors[i] ?? -1;
-      if (flags & IrqSet.actionTrigger) this.setTrigger(vectors, start + i, descriptor);
-      else this.watchOrClose(vectors, flags, index, start, i, descriptors);
+      if (flags & IrqSet.actionTrigger) this.setTrigger(vectors, start + i, triggers[i] ?? NO_TRIGGER);
+      else if (this.options.sink.holdsEventFds) this.watchOrClose(vectors, flags, index, start, i, triggers);
     }
     if (flags & IrqSet.actionTrigger) this.options.listener.armed(index);
   }
@@ -168,11 +164,14 @@ export class InterruptTable {
     }
   }
 
-  private setTrigger(vectors: Vectors, vector: number, descriptor: number): void {
-    const old = vectors.triggers[vector]!;
-    if (old !== -1) closeDescriptor(old);
-    vectors.triggers[vector] = descriptor;
-    if (descriptor === -1) vectors.masked[vector] = 0;
+  private setTrigger(vectors: Vectors, vector: number, trigger: number): void {
+    this.drop(vectors.triggers[vector]!);
+    vectors.triggers[vector] = trigger;
+    if (trigger === NO_TRIGGER) vectors.masked[vector] = 0;
+  }
+
+  private drop(trigger: number): void {
+    if (trigger !== NO_TRIGGER) this.options.sink.release(trigger);
   }
 
   private setBound(bound: Map<number, Bound>, action: number, index: number, vector: number, descriptor: number): void {
@@ -207,20 +206,8 @@ export class InterruptTable {
     }
   }
 
-  private signal(vectors: Vectors, index: number, vector: number): boolean {
-    try {
-      signalEventFd(vectors.triggers[vector]!);
-      return true;
-    } catch (error) {
-      if (!(error instanceof SystemError)) throw error;
-      const { trace, name } = this.options;
-      trace.note('interrupt.lost', name, { index, vector, code: error.code });
-      return false;
-    }
-  }
-
   private release(vectors: Vectors): void {
-    for (let vector = 0; vector < vectors.triggers.length; vector++) this.setTrigger(vectors, vector, -1);
+    for (let vector = 0; vector < vectors.triggers.length; vector++) this.setTrigger(vectors, vector, NO_TRIGGER);
     for (const vector of [...vectors.maskers.keys()]) this.setBound(vectors.maskers, 0, 0, vector, -1);
     for (const vector of [...vectors.unmaskers.keys()]) this.setBound(vectors.unmaskers, 0, 0, vector, -1);
   }

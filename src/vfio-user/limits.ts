@@ -10,6 +10,16 @@ export interface Limits {
    * (net/unix: one socket buffer), and for "not at all" QEMU does wait.
    */
   readonly maxDmaRead: number;
+  /** DMA messages that may be on their way to a client and back at a time. */
+  readonly maxDmaMessages: number;
+  /**
+   * Bytes that they carry or ask for together; one that is larger goes alone. For a unix socket less than what its buffer takes, so
+   * that QEMU's answers never find it full.
+   */
+  readonly maxDmaBytes: number;
+  /** Both for a client over a stream without descriptors. Less than `maxQueuedBytes`, so that other answers have room besides. */
+  readonly streamDmaMessages: number;
+  readonly streamDmaBytes: number;
   /** Descriptors in one message; announced as `max_msg_fds`. QEMU accepts at most 16. */
   readonly maxDescriptors: number;
   /** DMA regions at a time; announced as `max_dma_maps`. QEMU accepts at most 65535. */
@@ -24,7 +34,12 @@ export interface Limits {
   readonly maxQueuedMessages: number;
   /** Milliseconds until a DMA_READ or DMA_WRITE counts as unanswered. */
   readonly dmaTimeout: number;
-  /** DMA messages given up as unanswered whose replies may still come; one more closes the connection. */
+  /**
+   * The same for a client over a stream without descriptors, which may be far away: a transport that resumes a lost connection must
+   * do so within it.
+   */
+  readonly streamDmaTimeout: number;
+  /** Transfers given up as unanswered whose replies may still come; one more closes the connection. */
   readonly maxUnanswered: number;
   /** Receives from a client when another one knocks, to find out whether the first is still there. */
   readonly maxReceivesPerCheck: number;
@@ -34,9 +49,16 @@ export interface Limits {
   readonly replyTimeout: number;
 }
 
+/** Milliseconds: the default of `streamDmaTimeout`. */
+export const STREAM_DMA_TIMEOUT = 30_000;
+
 export const defaultLimits: Limits = {
   maxDataTransfer: 1048576,
   maxDmaRead: 32768,
+  maxDmaMessages: 64,
+  maxDmaBytes: 131072,
+  streamDmaMessages: 256,
+  streamDmaBytes: 2 * 1048576,
   maxDescriptors: 16,
   maxDmaMaps: 65535,
   maxVersionData: 4096,
@@ -44,11 +66,24 @@ export const defaultLimits: Limits = {
   maxQueuedBytes: 2 * 1048576 + 65536,
   maxQueuedMessages: 4096,
   dmaTimeout: 10_000,
+  streamDmaTimeout: STREAM_DMA_TIMEOUT,
   maxUnanswered: 64,
   maxReceivesPerCheck: 64,
   maxAcceptsPerTurn: 16,
   replyTimeout: 10_000,
 };
+
+/** What holds for a client over a stream without descriptors: nothing on it answers as QEMU does. */
+export function streamLimits(limits: Limits): Limits {
+  return {
+    ...limits,
+    maxDescriptors: 0,
+    maxDmaRead: limits.maxDataTransfer,
+    maxDmaMessages: limits.streamDmaMessages,
+    maxDmaBytes: limits.streamDmaBytes,
+    dmaTimeout: limits.streamDmaTimeout,
+  };
+}
 
 /** Bytes of the largest message that these limits allow: the header, address or offset and count, and the data. */
 export function largestMessage(limits: Limits): number {

@@ -4,11 +4,12 @@ import { closeDescriptor } from '../posix/socket.ts';
 import type { Trace } from '../trace/trace.ts';
 import { type CommandHandler, commandHandlers } from './commands.ts';
 import { Connection, type Detail, type MessageHandler } from './connection.ts';
-import { type ClientPort, type DeviceModel, Errno } from './device-model.ts';
+import { type ClientPort, type DeviceModel, type DmaBatch, Errno } from './device-model.ts';
 import { DmaMessages } from './dma-messages.ts';
 import { type Header, writeHeader } from './header.ts';
+import { EventFdSink, type InterruptSink, MessageSink } from './interrupt-sink.ts';
 import { InterruptTable } from './interrupts.ts';
-import type { Limits } from './limits.ts';
+import { type Limits, streamLimits } from './limits.ts';
 import { Reply, Request } from './messages.ts';
 import type { ServerCounters } from './server-counters.ts';
 import { Command, commandName, HEADER_BYTES, HeaderFlag, RegionAccess, SMALL_REPLY_BYTES } from './spec.ts';
@@ -32,6 +33,8 @@ export interface ServedClientOptions {
   readonly trace: Trace;
   readonly limits: Limits;
   readonly counters: ServerCounters;
+  /** Its stream carries descriptors: a unix socket. Else the messages profile is spoken (see spec.ts, `Interrupt`). */
+  readonly carriesDescriptors: boolean;
   /** The client is gone and everything of it is cleaned up. */
   readonly ended: () => void;
 }
@@ -41,6 +44,7 @@ export class ServedClient implements MessageHandler, ClientPort {
   readonly limits: Limits;
   readonly connection: Connection;
   readonly interrupts: InterruptTable;
+  readonly carriesDescriptors: boolean;
   /** The handshake is done. */
   negotiated = false;
   /** DMA regions that the client has mapped. */
@@ -50,6 +54,7 @@ export class ServedClient implements MessageHandler, ClientPort {
   private readonly request: Request;
   private readonly reply: Reply;
   private readonly counters: ServerCounters;
+  private readonly sink: InterruptSink;
   private isPaused = false;
   private sawReserved = false;
   /** What `replyRoom` said of the message at hand. */
@@ -60,20 +65,33 @@ export class ServedClient implements MessageHandler, ClientPort {
     fd: number,
     private readonly options: ServedClientOptions,
   ) {
-    const { model, limits, loop, trace, name } = options;
+    const { model, loop, trace, name, carriesDescriptors } = options;
+    const limits = carriesDescriptors ? options.limits : streamLimits(options.limits);
     this.model = model;
     this.limits = limits;
+    this.carriesDescriptors = carriesDescriptors;
     this.counters = options.counters;
     this.connection = new Connection(fd, loop, limits, this);
-    this.interrupts = new InterruptTable({ interrupts: model.interrupts, listener: model, loop, trace, name });
+    const { interrupts } = model;
+    this.sink = carriesDescriptors ? new EventFdSink(trace, name) : new MessageSink(this.connection, interrupts);
+    this.interrupts = new InterruptTable({ interrupts, listener: model, loop, sink: this.sink });
     this.dma = new DmaMessages({ connection: this.connection, loop, limits, trace, name });
     this.request = new Request(this.connection);
     this.reply = new Reply(this.connection);
-    trace.note('client.connected', name, {});
+    trace.note('client.connected', name, carriesDescriptors ? {} : { over: 'stream' });
   }
 
   get dmaMessages(): number {
     return this.dma.messages;
+  }
+
+  get dmaBatch(): DmaBatch {
+    return this.dma;
+  }
+
+  /** The client took pages away: transfers with them that are under way end. */
+  dmaUnmapped(firstFrame: number, frames: number): void {
+    this.dma.unmapped(firstFrame, frames);
   }
 
   /** Serves nothing more until `resume`. Also from within a message. */
@@ -150,6 +168,7 @@ export class ServedClient implements MessageHandler, ClientPort {
     request.length = length;
     request.descriptors = descriptors;
     this.answer(header, handler);
+    this.sink.flush();
     if (request.descriptors.length > 0) request.closeDescriptors();
   }
 

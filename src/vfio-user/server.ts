@@ -1,4 +1,7 @@
-/** A vfio-user server: a unix socket, one client at a time, and the device model that the clients see. */
+/**
+ * A vfio-user server: a unix socket, one client at a time, and the device model that the clients see. Streams that come another way
+ * are handed to `adopt`.
+ */
 import { unlinkSync } from 'node:fs';
 import { SystemError } from '../posix/errors.ts';
 import { type EventLoop, PollEvents, type Watch } from '../posix/event-loop.ts';
@@ -22,6 +25,12 @@ export interface VfioUserServerOptions {
   readonly limits?: Partial<Limits>;
 }
 
+/** Somebody who wants to be the client. */
+interface Newcomer {
+  readonly fd: number;
+  readonly carriesDescriptors: boolean;
+}
+
 export class VfioUserServer {
   private readonly limits: Limits;
   private readonly counters = new ServerCounters();
@@ -33,7 +42,7 @@ export class VfioUserServer {
   /** Told of each access to a region. */
   private accessed: (() => void) | undefined;
   /** A client that came when there was no looking after the one before it. */
-  private postponed = -1;
+  private postponed: Newcomer | undefined;
   /** The last failure to accept, so that one that lasts is told once. */
   private acceptFailure = '';
 
@@ -76,11 +85,24 @@ export class VfioUserServer {
     this.isPaused = false;
     this.client?.resume(accessed);
     const { postponed } = this;
-    if (postponed !== -1 && !this.isPaused) {
-      this.postponed = -1;
+    if (postponed !== undefined && !this.isPaused) {
+      this.postponed = undefined;
       this.take(postponed);
     }
     if (!this.isPaused && !this.isClosed) this.watch.interest = PollEvents.in;
+  }
+
+  /**
+   * Takes a client over a connected stream that carries no descriptors, which speaks the messages profile (see spec.ts, `Interrupt`).
+   * Owns `fd` from here on. False, and `fd` closed: another client is there, or the server is closed. While paused the stream waits
+   * as one that was not accepted yet: whether the one before it has gone is seen when the server goes on.
+   */
+  adopt(fd: number): boolean {
+    const newcomer = { fd, carriesDescriptors: false };
+    if (!this.isPaused || this.isClosed) return this.take(newcomer);
+    if (this.postponed !== undefined) return this.refuse(newcomer);
+    this.postponed = newcomer;
+    return true;
   }
 
   /** Ends the connection, stops listening and removes the socket file. May be called again. */
@@ -89,7 +111,7 @@ export class VfioUserServer {
     this.isClosed = true;
     this.watch.stop();
     closeDescriptor(this.listener);
-    if (this.postponed !== -1) closeDescriptor(this.postponed);
+    if (this.postponed !== undefined) closeDescriptor(this.postponed.fd);
     this.client?.connection.close('server closed');
     try {
       unlinkSync(this.options.path);
@@ -102,7 +124,7 @@ export class VfioUserServer {
     for (let i = 0; i < this.limits.maxAcceptsPerTurn && !this.isClosed && !this.isPaused; i++) {
       const fd = this.acceptOne();
       if (fd < 0) return;
-      this.take(fd);
+      this.take({ fd, carriesDescriptors: true });
     }
   }
 
@@ -121,23 +143,23 @@ export class VfioUserServer {
     }
   }
 
-  private take(fd: number): void {
+  /** False: it was turned away. */
+  private take(newcomer: Newcomer): boolean {
+    const { fd, carriesDescriptors } = newcomer;
     const { model, loop, trace, name } = this.options;
     // A client that has hung up may only not have been noticed yet: its successor must not pay for that.
     if (this.client?.connection.pump(this.limits.maxReceivesPerCheck)) {
       // What was served just now was the last for a while: whether the other one has hung up is still to be seen.
       if (this.isPaused) {
-        this.postponed = fd;
-        return;
+        this.postponed = newcomer;
+        return true;
       }
-      trace.note('client.refused', name, { reason: 'another client is connected' });
-      closeDescriptor(fd);
-      return;
+      return this.refuse(newcomer);
     }
     // The end of the other one may have ended us.
     if (this.isClosed) {
       closeDescriptor(fd);
-      return;
+      return false;
     }
     this.counters.clients++;
     this.client = new ServedClient(fd, {
@@ -147,10 +169,18 @@ export class VfioUserServer {
       trace,
       limits: this.limits,
       counters: this.counters,
+      carriesDescriptors,
       ended: () => {
         this.client = undefined;
       },
     });
     if (this.accessed !== undefined) this.client.resume(this.accessed);
+    return true;
+  }
+
+  private refuse({ fd }: Newcomer): boolean {
+    this.options.trace.note('client.refused', this.options.name, { reason: 'another client is connected' });
+    closeDescriptor(fd);
+    return false;
   }
 }

@@ -23,11 +23,13 @@ export const Command = {
   deviceFeature: 16,
   migrationDataRead: 17,
   migrationDataWrite: 18,
+  /** Of the messages profile alone (see `Interrupt`): numbers from 8000h on are not the specification's. */
+  interrupt: 0x8001,
 } as const;
 
 const NAMES: ReadonlyMap<number, string> = new Map(Object.entries(Command).map(([name, value]) => [value, name]));
 
-/** One more than the highest command that has a name. */
+/** One more than the specification's highest command. */
 export const COMMAND_COUNT = 19;
 
 /** `regionRead`, or `command 77` where the number has no name. */
@@ -139,6 +141,21 @@ export const IrqSet = {
   actionTrigger: 32,
   actionsMask: 56,
 } as const;
+
+/**
+ * The messages profile: vfio-user over a stream that carries no descriptors. The messages are those of a unix socket but for this:
+ *
+ * - DMA_MAP has no descriptor: memory is reached by DMA_READ and DMA_WRITE.
+ * - DEVICE_SET_IRQS with DATA_EVENTFD carries `count` int32 from `IrqSet.data` on, for each vector 0 or more where the client keeps
+ *   an eventfd for it (the value means nothing else), or `NO_TRIGGER`. `argsz` may leave them out.
+ * - An eventfd that masks or unmasks is watched by the side that holds it, which sends DATA_NONE with the action, no-reply, when it
+ *   fires. DATA_EVENTFD with ACTION_MASK or ACTION_UNMASK is checked like any other, and changes nothing.
+ * - An interrupt is a command of the server, no-reply, `Command.interrupt`, with this payload.
+ */
+export const Interrupt = { index: 0, vector: 4, bytes: 8 } as const;
+
+/** In DEVICE_SET_IRQS of the messages profile: the vector has no eventfd. */
+export const NO_TRIGGER = -1;
 
 /** Sections "VFIO_USER_REGION_READ" and "VFIO_USER_REGION_WRITE". */
 export const RegionAccess = { offset: 0, region: 8, count: 12, data: 16, bytes: 16 } as const;

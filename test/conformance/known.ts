@@ -15,14 +15,6 @@ export const broken: Readonly<Record<string, Broken>> = {
   'dma-map.46-bits': { why: SMALL_SPACE, needsDma: false },
   'dma-map.52-bits': { why: SMALL_SPACE, needsDma: false },
   'dma-map.last-page': { why: SMALL_SPACE, needsDma: false },
-  'dma-map.no-file': {
-    why: 'what has a file position counts as memory, and an eventfd has one',
-    needsDma: false,
-  },
-  'dma-read.unmap-meanwhile': {
-    why: 'a transfer in several messages goes on after its region was unmapped',
-    needsDma: true,
-  },
   'dma-write.reply-of-12-bytes': {
     why: 'on purpose: clients that count in 4 bytes expect the data 4 bytes earlier too, and would corrupt guest memory',
     needsDma: true,

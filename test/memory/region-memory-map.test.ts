@@ -1,7 +1,8 @@
-import { openSync } from 'node:fs';
+import { ftruncateSync, openSync, unlinkSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { MemoryStatus } from '../../src/memory/guest-memory.ts';
 import { REGION_LIMIT, type RegionMemory } from '../../src/memory/region-memory.ts';
+import { createEventFd } from '../../src/posix/eventfd.ts';
 import { createMemfd } from '../../src/posix/memfd.ts';
 import { closeDescriptor, socketPair } from '../../src/posix/socket.ts';
 import { FILE_MAPPING_LIMIT, type WindowPool } from '../../src/posix/window-pool.ts';
@@ -126,6 +127,28 @@ describe('RegionMemory.map', () => {
     const [one, other] = socketPair();
     expect(memory.map(at(0, 1, { descriptor: one }))).toBe(EINVAL);
     closeDescriptor(other);
+  });
+
+  it.each([
+    ['an eventfd, though it has a position', () => createEventFd()],
+    ['a directory', () => openSync('/proc', 'r')],
+    ['what only reads the system', () => openSync('/proc/self/fd', 'r')],
+  ])('refuses %s', (_, open) => {
+    expect(memory.map(at(0, 1, { descriptor: open() }))).toBe(EINVAL);
+    expect(trace.events.at(-1)).toMatchObject({
+      kind: 'memory.map-refused',
+      detail: { why: 'a descriptor that cannot be memory' },
+    });
+  });
+
+  it('takes a file in shared memory, which is one like any other', () => {
+    const path = `/dev/shm/viommu-test-${process.pid}`;
+    const fd = openSync(path, 'w+');
+    unlinkSync(path);
+    ftruncateSync(fd, PAGE);
+    expect(memory.map(at(0, 1, { descriptor: fd }))).toBe(0);
+    expect(memory.write(0, 0, Uint8Array.of(7), 0, 1)).toBe(MemoryStatus.ok);
+    expect(byteAt(memory, 0)).toBe(7);
   });
 
   it('goes to messages where there are too many mappings for the process', () => {

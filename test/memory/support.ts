@@ -1,17 +1,19 @@
+import { createHash } from 'node:crypto';
 import { FRAME_BYTES } from '../../src/memory/guest-memory.ts';
 import { RegionMemory, type RemoteMemory } from '../../src/memory/region-memory.ts';
 import { createMemfd, type MemfdOptions, writeAt } from '../../src/posix/memfd.ts';
 import { WindowPool } from '../../src/posix/window-pool.ts';
 import { TraceLog } from '../../src/trace/trace.ts';
-import type { DmaRegion } from '../../src/vfio-user/device-model.ts';
+import type { DmaBatch, DmaRegion } from '../../src/vfio-user/device-model.ts';
 
 export const PAGE = FRAME_BYTES;
 
 /** A client's own memory, by messages; page by page, so that any address will do. */
 export class FakeRemote implements RemoteMemory {
   readonly messages: string[] = [];
-  /** The errno of every answer. */
+  /** The errno of every answer, and of answers about one page. */
   answer = 0;
+  readonly answers = new Map<number, number>();
   /** Called before each answer. */
   before: () => void = () => {};
   readonly #pages = new Map<number, Uint8Array>();
@@ -28,7 +30,8 @@ export class FakeRemote implements RemoteMemory {
   dmaRead(frame: number, offset: number, target: Uint8Array, at: number, length: number): number {
     this.messages.push(`read ${frame.toString(16)}+${offset} ${length}`);
     this.before();
-    if (this.answer !== 0) return this.answer;
+    const errno = this.errnoFor(frame, offset, length);
+    if (errno !== 0) return errno;
     for (let i = 0; i < length; i++) {
       const byte = offset + i;
       target[at + i] = this.page(frame + Math.floor(byte / PAGE))[byte % PAGE]!;
@@ -39,12 +42,88 @@ export class FakeRemote implements RemoteMemory {
   dmaWrite(frame: number, offset: number, source: Uint8Array, at: number, length: number): number {
     this.messages.push(`write ${frame.toString(16)}+${offset} ${length}`);
     this.before();
-    if (this.answer !== 0) return this.answer;
+    const errno = this.errnoFor(frame, offset, length);
+    if (errno !== 0) return errno;
     for (let i = 0; i < length; i++) {
       const byte = offset + i;
       this.page(frame + Math.floor(byte / PAGE))[byte % PAGE] = source[at + i]!;
     }
     return 0;
+  }
+
+  private errnoFor(frame: number, offset: number, length: number): number {
+    if (this.answer !== 0) return this.answer;
+    for (let page = frame; page * PAGE < frame * PAGE + offset + length; page++) {
+      const errno = this.answers.get(page);
+      if (errno !== undefined) return errno;
+    }
+    return 0;
+  }
+}
+
+interface Sent {
+  readonly mark: number;
+  readonly frame: number;
+  readonly work: () => number;
+}
+
+/** The same, which lets messages wait until the batch ends or `window` of them do, and then serves them in order. */
+export class BatchedRemote extends FakeRemote implements DmaBatch {
+  readonly dmaBatch = this;
+  failedMark = 0;
+  failedFrame = 0;
+  /** How many messages each wait was for. */
+  readonly waits: number[] = [];
+  private sent: Sent[] = [];
+  private errno = 0;
+  private isOpen = false;
+
+  constructor(readonly window: number = Number.POSITIVE_INFINITY) {
+    super();
+  }
+
+  begin(): void {
+    if (this.isOpen) throw new Error('a batch within a batch');
+    this.isOpen = true;
+    this.errno = 0;
+  }
+
+  send(
+    writing: boolean,
+    frame: number,
+    offset: number,
+    bytes: Uint8Array,
+    at: number,
+    length: number,
+    mark: number,
+  ): boolean {
+    if (!this.isOpen) throw new Error('sent outside a batch');
+    const source = writing ? bytes.slice(at, at + length) : bytes;
+    const work = writing
+      ? () => this.dmaWrite(frame, offset, source, 0, length)
+      : () => this.dmaRead(frame, offset, bytes, at, length);
+    this.sent.push({ mark, frame, work });
+    if (this.sent.length >= this.window) this.wait();
+    return this.errno === 0;
+  }
+
+  end(): number {
+    this.wait();
+    this.isOpen = false;
+    return this.errno;
+  }
+
+  private wait(): void {
+    const sent = this.sent;
+    this.sent = [];
+    if (sent.length > 0) this.waits.push(sent.length);
+    for (const { mark, frame, work } of sent) {
+      const errno = work();
+      if (errno === 0 || this.errno !== 0) continue;
+      this.errno = errno;
+      this.failedMark = mark;
+      this.failedFrame = frame;
+    }
   }
 }
 
@@ -67,6 +146,11 @@ export function pagesFile(pages: number, first = 1, options: MemfdOptions = { se
   const page = new Uint8Array(PAGE);
   for (let i = 0; i < pages; i++) writeAt(fd, page.fill(first + i), 0, PAGE, i * PAGE);
   return fd;
+}
+
+/** Short enough to be shown where it differs. */
+export function digest(bytes: Uint8Array): string {
+  return createHash('sha1').update(bytes).digest('hex').slice(0, 12);
 }
 
 /** A region of `frames` pages at `frame`; without a descriptor by default. */

@@ -2,9 +2,11 @@ import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { createEventFd } from '../../src/posix/eventfd.ts';
 import {
   createMemfd,
   fileSize,
+  isDevice,
   isRegularFile,
   isSeekable,
   readAt,
@@ -128,6 +130,7 @@ describe('what a descriptor is', () => {
     const device = keep(openSync('/dev/zero', 'r'));
     expect([file, one, device].map(isRegularFile)).toEqual([true, false, false]);
     expect([file, one, device].map(isSeekable)).toEqual([true, false, true]);
+    expect([file, one, device, keep(createEventFd())].map(isDevice)).toEqual([false, false, true, false]);
   });
 
   it('throws for a descriptor that is not open', () => {

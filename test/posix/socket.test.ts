@@ -6,9 +6,11 @@ import {
   acceptUnix,
   closeDescriptor,
   connectUnix,
+  duplicateDescriptor,
   LISTEN_BACKLOG,
   listenUnix,
   SOCKET_PATH_LIMIT,
+  StreamSocket,
   socketPair,
 } from '../../src/posix/socket.ts';
 import { openDescriptors } from './support.ts';
@@ -146,6 +148,35 @@ describe('connectUnix', () => {
     expect(() => {
       for (let i = 0; i < 2 * LISTEN_BACKLOG; i++) keep(connectUnix(path));
     }).toThrow(expect.objectContaining({ code: 'EAGAIN' }));
+  });
+});
+
+describe('duplicateDescriptor', () => {
+  it('is a second descriptor of the same stream, which lives on when the first is closed', () => {
+    const [one, other] = socketPair();
+    const copy = keep(duplicateDescriptor(one));
+    closeDescriptor(one);
+    const socket = new StreamSocket(other, 16, 16, 0);
+    expect(socket.receive(0, 16)).toBe(-1);
+    closeDescriptor(opened.splice(opened.indexOf(copy), 1)[0]!);
+    expect(socket.receive(0, 16)).toBe(0);
+    socket.close();
+  });
+
+  it('throws EBADF for what is not open', () => {
+    expect(() => duplicateDescriptor(99999)).toThrow(expect.objectContaining({ call: 'fcntl', code: 'EBADF' }));
+  });
+});
+
+describe('socketPair', () => {
+  it('is close-on-exec and non-blocking on both ends', () => {
+    for (const fd of socketPair()) {
+      const flags = Number.parseInt(
+        /flags:\t(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${keep(fd)}`, 'utf8'))![1]!,
+        8,
+      );
+      expect(flags & 0o2004000).toBe(0o2004000);
+    }
   });
 });
 

@@ -1,7 +1,4 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { PollEvents } from '../../src/posix/event-loop.ts';
-import { createEventFd, signalEventFd } from '../../src/posix/eventfd.ts';
-import { closeDescriptor } from '../../src/posix/socket.ts';
 import { type DmaRequest, dmaPayload, type VfioUserClient } from '../../src/vfio-user/client.ts';
 import { ETIMEDOUT } from '../../src/vfio-user/dma-messages.ts';
 import { Command } from '../../src/vfio-user/spec.ts';
@@ -361,19 +358,7 @@ describe('DMA from a register handler', () => {
   });
 });
 
-/** Runs `work` once everything that is ready now has been served. */
-function later(work: () => void): void {
-  const descriptor = createEventFd();
-  const watch = rig.loop.watch(descriptor, PollEvents.in, () => {
-    rounds--;
-    if (rounds > 0) return;
-    watch.stop();
-    closeDescriptor(descriptor);
-    work();
-  });
-  let rounds = 3;
-  signalEventFd(descriptor);
-}
+const later = (work: () => void) => rig.later(work);
 
 function answerRaw(id: number, command: number, flags: number, errno: number, payload: Uint8Array): void {
   const bytes = message(command, payload, { id, flags });

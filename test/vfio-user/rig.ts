@@ -3,8 +3,9 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SystemError } from '../../src/posix/errors.ts';
-import { EventLoop } from '../../src/posix/event-loop.ts';
-import { closeDescriptor, connectUnix, StreamSocket } from '../../src/posix/socket.ts';
+import { EventLoop, PollEvents } from '../../src/posix/event-loop.ts';
+import { createEventFd, signalEventFd } from '../../src/posix/eventfd.ts';
+import { closeDescriptor, connectUnix, StreamSocket, socketPair } from '../../src/posix/socket.ts';
 import { TraceLog } from '../../src/trace/trace.ts';
 import { VfioUserClient } from '../../src/vfio-user/client.ts';
 import {
@@ -175,6 +176,28 @@ export class Rig {
     return client;
   }
 
+  /** A client over a stream without descriptors, before its handshake. */
+  adopt(limits: Partial<Limits> = {}): VfioUserClient {
+    const [mine, theirs] = socketPair();
+    const client = this.clientOver(mine, limits);
+    if (!this.server.adopt(theirs)) throw new Error('the server has a client');
+    return client;
+  }
+
+  /** A client without descriptors on a stream of somebody else. */
+  clientOver(fd: number, limits: Partial<Limits> = {}): VfioUserClient {
+    const client = new VfioUserClient(this.loop, fd, { replyTimeout: PATIENCE, ...limits }, { messages: true });
+    this.clients.push(client);
+    return client;
+  }
+
+  /** The same, through the handshake. */
+  adopted(limits: Partial<Limits> = {}): VfioUserClient {
+    const client = this.adopt(limits);
+    client.negotiate();
+    return client;
+  }
+
   /** Runs the loop until the condition holds; throws where it does not come about. */
   until(condition: () => boolean): void {
     if (!this.loop.waitUntil(condition, PATIENCE)) throw new Error(`still not true: ${condition}`);
@@ -183,6 +206,20 @@ export class Rig {
   /** Runs the loop until nothing more is ready. */
   settle(): void {
     for (let i = 0; i < 8; i++) this.loop.runOnce(0);
+  }
+
+  /** Runs `work` once everything that is ready now has been served, also while a job waits. */
+  later(work: () => void): void {
+    const descriptor = createEventFd();
+    let rounds = 3;
+    const watch = this.loop.watch(descriptor, PollEvents.in, () => {
+      rounds--;
+      if (rounds > 0) return;
+      watch.stop();
+      closeDescriptor(descriptor);
+      work();
+    });
+    signalEventFd(descriptor);
   }
 
   /** Why the server closed the last connection that it closed. */
@@ -216,8 +253,11 @@ export class RawPeer {
   ended = false;
   private readonly socket: StreamSocket;
 
-  constructor(private readonly rig: Rig) {
-    this.socket = new StreamSocket(connectUnix(rig.path), 65536, 65536, 16);
+  constructor(
+    private readonly rig: Rig,
+    fd: number = connectUnix(rig.path),
+  ) {
+    this.socket = new StreamSocket(fd, 65536, 65536, 16);
   }
 
   /** Sends all of it, unless the server has ended the connection. */

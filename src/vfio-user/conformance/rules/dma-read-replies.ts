@@ -3,7 +3,7 @@ import { Command, HeaderFlag } from '../../spec.ts';
 import { CONFIG } from '../context.ts';
 import { dmaRequest, MEMORY } from '../edu-driver.ts';
 import type { Received } from '../peer.ts';
-import { equal, fail, inSection, isTrue, type Rule } from '../rule.ts';
+import { equal, inSection, isTrue, type Rule } from '../rule.ts';
 import { concat, dmaPayload, message, NOTHING, pattern, readMessage, unmapPayload } from '../wire.ts';
 import { EIO, requests, SIZE, setup, survives } from './dma-steps.ts';
 
@@ -203,15 +203,17 @@ export const dmaReadReplyRules: readonly Rule[] = inSection('VFIO_USER_DMA_READ'
     basis: 'specification',
     says: 'An unmap is answered while a reply is awaited, and nothing is asked of the region after that.',
     check: context => {
-      const { edu, memory } = setup(context, { proposal: { capabilities: { max_data_xfer_size: 64 } } });
+      // Many small pieces: a server may have asked for some of them when the unmap comes, which are still answered.
+      const { edu, memory } = setup(context, { proposal: { capabilities: { max_data_xfer_size: 16 } } });
       const { peer } = edu;
-      let held: Received | undefined;
+      const held: Received[] = [];
       let unmapped = false;
       peer.onRequest = request => {
-        if (unmapped) fail('the server asked for memory that it had unmapped');
-        held = request;
-        const region = unmapPayload({ address: MEMORY, size: BigInt(SIZE) });
-        peer.send(message(Command.dmaUnmap, region, { id: 903 }));
+        if (held.length === 0) {
+          const region = unmapPayload({ address: MEMORY, size: BigInt(SIZE) });
+          peer.send(message(Command.dmaUnmap, region, { id: 903 }));
+        }
+        held.push(request);
       };
       let late = 0;
       peer.onReply = reply => {
@@ -221,10 +223,10 @@ export const dmaReadReplyRules: readonly Rule[] = inSection('VFIO_USER_DMA_READ'
           late++;
           peer.answer(request, EIO, NOTHING);
         };
-        if (held !== undefined) memory.serve(held);
+        for (const request of held) memory.serve(request);
         return true;
       };
-      edu.startFetch(MEMORY, 1024);
+      edu.startFetch(MEMORY, 4096);
       peer.until(() => unmapped, 'the reply to the unmap');
       peer.alive();
       edu.finish();
