@@ -10,10 +10,15 @@ import { REMOTE_FILE, type RemoteAddress, readRemoteFile } from '../inspector/re
 import type { Answer } from '../iommu/dma-iommu/operations.ts';
 import { CommandFailure, ExitStatus, UsageError } from './errors.ts';
 
-export interface RemoteFlags {
+/** Which server is meant. */
+export interface ServerFlags {
   readonly dir?: string;
   readonly connect?: string;
   readonly tokenFile?: string;
+  readonly ca?: string;
+}
+
+export interface RemoteFlags extends ServerFlags {
   readonly machine?: string;
   readonly json?: boolean;
 }
@@ -32,7 +37,7 @@ export const processTerminal: Terminal = {
   },
 };
 
-export function addRemoteOptions(command: Command): Command {
+export function addServerOptions(command: Command): Command {
   return command
     .addOption(
       new Option('--dir <directory>', "the directory of 'viommu serve --listen', where the address is").env(
@@ -40,20 +45,35 @@ export function addRemoteOptions(command: Command): Command {
       ),
     )
     .option('--connect <url>', 'the address instead, e.g. ws://127.0.0.1:8123')
-    .option('--token-file <file>', 'a file with the token that the server wants')
+    .option('--token-file <file>', 'a file with the token that the server wants (default: VIOMMU_TOKEN)')
+    .option('--ca <file>', "for wss: certificates (PEM) to trust instead of the system's");
+}
+
+export function addRemoteOptions(command: Command): Command {
+  return addServerOptions(command)
     .option('--machine <name>', 'which machine of the server, where it has several')
     .option('--json', 'print JSON; 64-bit numbers as hexadecimal text');
 }
 
 /** Connects, does it, and disconnects. What went wrong on the way becomes a message for the user. */
 export async function withMachine<T>(flags: RemoteFlags, use: (machine: RemoteMachine) => Promise<T>): Promise<T> {
+  return await withServer(flags, use, flags.machine);
+}
+
+/** The same for a server, whichever machines it has. */
+export async function withServer<T>(
+  flags: ServerFlags,
+  use: (server: RemoteMachine) => Promise<T>,
+  machine?: string,
+): Promise<T> {
   const { url, token } = addressFrom(flags);
+  const ca = flags.ca === undefined ? undefined : readText(flags.ca);
   try {
-    const machine = await RemoteMachine.connect(url, { token, machine: flags.machine });
+    const server = await RemoteMachine.connect(url, { token, ca, machine });
     try {
-      return await use(machine);
+      return await use(server);
     } finally {
-      await machine.close();
+      await server.close();
     }
   } catch (error) {
     if (error instanceof RemoteError && error.code === 'bad-arguments') throw new UsageError(error.message);
@@ -62,10 +82,11 @@ export async function withMachine<T>(flags: RemoteFlags, use: (machine: RemoteMa
   }
 }
 
-function addressFrom(flags: RemoteFlags): RemoteAddress {
-  const token = flags.tokenFile === undefined ? undefined : readToken(flags.tokenFile);
+/** Where the flags say that the server is, with the token if one is known. Throws a `UsageError`. */
+export function addressFrom(flags: ServerFlags): RemoteAddress {
+  const token = flags.tokenFile === undefined ? undefined : readText(flags.tokenFile).trim();
   // An address that was given beats a directory that may come from the environment.
-  if (flags.connect !== undefined) return { url: flags.connect, token };
+  if (flags.connect !== undefined) return { url: flags.connect, token: token ?? tokenOfEnvironment() };
   if (flags.dir === undefined) {
     throw new UsageError("say which server: --dir DIR of 'viommu serve --listen', or --connect ws://HOST:PORT");
   }
@@ -75,12 +96,16 @@ function addressFrom(flags: RemoteFlags): RemoteAddress {
       `there is no ${REMOTE_FILE} in ${flags.dir}: start 'viommu serve --dir ${flags.dir} --listen 0' first`,
     );
   }
-  return token === undefined ? address : { ...address, token };
+  return { url: address.url, token: token ?? address.token };
 }
 
-function readToken(path: string): string {
+function tokenOfEnvironment(): string | undefined {
+  return process.env.VIOMMU_TOKEN || undefined;
+}
+
+function readText(path: string): string {
   try {
-    return readFileSync(path, 'utf8').trim();
+    return readFileSync(path, 'utf8');
   } catch (error) {
     throw new UsageError(`cannot read ${path}: ${(error as Error).message}`);
   }

@@ -1,8 +1,9 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { readRegisterBase } from '../../qemu/acpi/dmar.ts';
 import { HostPort } from '../inspector/host-port.ts';
+import { LEASED_MACHINES } from '../inspector/limits.ts';
 import { MachineHost } from '../machine/host.ts';
 import type { TraceEvent } from '../trace/trace.ts';
 import { DebugSession } from './debug-session.ts';
@@ -13,9 +14,10 @@ import { addMachineOptions, type MachineFlags, machineFromFlags } from './machin
 import { IOMMU_PLACED } from './placement.ts';
 import { addSanitizeOptions, checkSanitizeFlags, type SanitizeFlags } from './sanitize-options.ts';
 import { DMAR_FILE, MACHINE_FILE } from './serve-directory.ts';
-import { type RemoteFlags, type ServedRemote, serveFlags } from './serve-remote.ts';
+import { type OnDemandFlags, serveOnDemand } from './serve-on-demand.ts';
+import { addListenOptions, type ServedRemote, serveFlags } from './serve-remote.ts';
 
-interface ServeFlags extends MachineFlags, SanitizeFlags, RemoteFlags {
+interface ServeFlags extends MachineFlags, SanitizeFlags, OnDemandFlags {
   readonly dir: string;
   readonly json?: boolean;
   readonly verbose?: boolean;
@@ -34,9 +36,21 @@ Examples:
     $ viommu serve --dir /tmp/m --sanitize all --record run.viommu --report findings.json
   The same with the inspector's page for a browser on this machine:
     $ viommu serve --dir /tmp/m --inspect
+  A server that makes a machine for each client that asks, at most 4 at once ('viommu demo --server /tmp/m'):
+    $ viommu serve --dir /tmp/m --on-demand 4
+  The same for clients on other hosts, too; they need the token that is in /tmp/m/remote.json:
+    $ viommu serve --dir /tmp/m --on-demand --listen unix --listen 0.0.0.0:7180 --tls-cert cert.pem --tls-key key.pem
   Then, in another terminal, a QEMU of your own:
     $ qemu-system-x86_64 ... $(viommu qemu-args --dir /tmp/m)
 `;
+
+const ENVIRONMENT = `
+VIOMMU_TOKEN in the environment is the token that clients at addresses must give; without it, one is made at each start where other
+machines could connect. GET /healthz at each place answers 200 while every machine does.
+`;
+
+/** Besides those that are notable everywhere. */
+const NOTABLE_HERE = /^(link\.(lost|resumed|refused|closed|malformed)|machine\.(leased|released))$/;
 
 export function addServe(program: Command): void {
   const command = program
@@ -44,14 +58,15 @@ export function addServe(program: Command): void {
     .description('serve a machine: one vfio-user socket for the IOMMU and one for each endpoint')
     .requiredOption('--dir <directory>', 'where the sockets are made (created if missing)')
     .option(
-      '--listen <[host:]port>',
-      "open the remote API there ('viommu domain'); 127.0.0.1 unless said otherwise, port 0: any free one",
+      '--on-demand [max]',
+      `make a machine for each client that leases one, at most so many at once (default: ${LEASED_MACHINES}); the machine options say ` +
+        'what it is where a client does not',
     )
     .option('--inspect [[host:]port]', "serve the inspector's page there, beside the remote API; its URL is printed")
     .option('--json', 'print events as JSON lines')
     .option('--verbose', 'print every event, not only faults and clients')
-    .addHelpText('after', EXAMPLES);
-  addSanitizeOptions(addMachineOptions(command)).action(serve);
+    .addHelpText('after', EXAMPLES + ENVIRONMENT);
+  addSanitizeOptions(addMachineOptions(addListenOptions(command))).action(serve);
 }
 
 async function serve(flags: ServeFlags): Promise<void> {
@@ -60,6 +75,21 @@ async function serve(flags: ServeFlags): Promise<void> {
   mkdirSync(directory, { recursive: true });
   checkSanitizeFlags(flags);
   const interruption = catchInterrupt();
+  if (flags.onDemand !== undefined) {
+    try {
+      process.exitCode = await serveOnDemand({
+        flags,
+        description,
+        directory,
+        interruption,
+        onEvent: (event, machine) => printEvent(event, flags, join(directory, machine ?? ''), machine),
+        onReady: remote => sayReady({}, remote, flags),
+      });
+    } finally {
+      interruption.stop();
+    }
+    return;
+  }
   const host = await MachineHost.start(description, directory, { sanitize: flags.sanitize });
   const machineFile = resolve(directory, MACHINE_FILE);
   const stop = async () => {
@@ -75,11 +105,13 @@ async function serve(flags: ServeFlags): Promise<void> {
   }
   const { outcome } = await session.conclude(async () => {
     try {
-      const remote = await serveFlags(flags, new HostPort(host), directory);
+      const onLink = (kind: string, detail: TraceEvent['detail']) =>
+        printEvent({ kind, source: 'remote', detail }, flags, directory);
+      const remote = await serveFlags(flags, new HostPort(host), directory, onLink);
       try {
         writeFileSync(machineFile, `${JSON.stringify(description, undefined, 2)}\n`);
         host.on('event', event => printEvent(event, flags, directory));
-        sayReady(host, remote, flags);
+        sayReady(host.sockets, remote, flags);
         const ending = await Promise.race([interruption.signalled, host.ended]);
         if (ending === undefined && !host.stoppedByFinding) {
           throw new CommandFailure('the device thread ended by itself');
@@ -95,21 +127,29 @@ async function serve(flags: ServeFlags): Promise<void> {
   process.exitCode = outcome.status;
 }
 
-function sayReady({ sockets }: MachineHost, remote: ServedRemote | undefined, flags: ServeFlags): void {
-  const { url, pageUrl } = remote ?? {};
+function sayReady(
+  sockets: Readonly<Record<string, string>>,
+  remote: ServedRemote | undefined,
+  flags: ServeFlags,
+): void {
+  const { url, urls = [], pageUrl } = remote ?? {};
   if (flags.json) {
     // What is undefined is left out.
-    console.log(JSON.stringify({ kind: 'ready', sockets, remote: url, page: pageUrl }));
+    const all = urls.length > 1 ? urls : undefined;
+    console.log(JSON.stringify({ kind: 'ready', sockets, remote: url, remotes: all, page: pageUrl }));
     return;
   }
-  const places = [...Object.values(sockets), url, pageUrl].filter(place => place !== undefined);
+  const places = [...Object.values(sockets), ...urls, pageUrl].filter(place => place !== undefined);
   console.log(['ready', ...places.map(place => `  ${place}`)].join('\n'));
 }
 
-function printEvent(event: TraceEvent, flags: ServeFlags, directory: string): void {
-  if (flags.verbose || isNotable(event)) console.log(flags.json ? eventToJson(event) : formatEvent(event));
+function printEvent(event: TraceEvent, flags: ServeFlags, directory: string, machine?: string): void {
+  if (flags.verbose || isNotable(event) || NOTABLE_HERE.test(event.kind)) {
+    const who = machine === undefined ? '' : `${machine} `;
+    console.log(flags.json ? eventToJson({ ...event, ...(machine && { machine }) }) : `${who}${formatEvent(event)}`);
+  }
   const complaint = event.kind === IOMMU_PLACED ? checkPlacement(event, directory) : undefined;
-  if (complaint) console.error(`viommu: ${complaint}`);
+  if (complaint) console.error(`viommu: ${machine === undefined ? '' : `${machine}: `}${complaint}`);
 }
 
 /** Where the guest's firmware put the unit must be where the DMAR table made by `qemu-args` says it is. */

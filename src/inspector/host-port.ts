@@ -1,7 +1,7 @@
 /** A machine on its device thread, as the remote API sees it. */
 import type { MachineHost } from '../machine/host.ts';
 import type { MachineEvent, RemoteCommand } from '../machine/operations-command.ts';
-import type { FindingEvents, MachineEvents, MachinePort } from './machine-port.ts';
+import type { FindingEvents, MachineEnd, MachineEvents, MachinePort } from './machine-port.ts';
 
 export class HostPort implements MachinePort {
   readonly events: MachineEvents = {
@@ -11,9 +11,11 @@ export class HostPort implements MachinePort {
   };
 
   readonly newFindings: FindingEvents;
+  readonly ended: Promise<MachineEnd>;
 
   constructor(private readonly host: MachineHost) {
     this.newFindings = host;
+    this.ended = this.waitForEnd();
   }
 
   operate: MachinePort['operate'] = (operation, args) =>
@@ -60,6 +62,23 @@ export class HostPort implements MachinePort {
   step: MachinePort['step'] = what => this.host.step(what);
 
   resume: MachinePort['resume'] = () => this.host.resume();
+
+  alive = async (): Promise<void> => {
+    if (!this.host.stoppedByFinding) await this.host.statistics();
+  };
+
+  openStream = (functionName: string): Promise<number> => this.host.openStream(functionName);
+
+  private async waitForEnd(): Promise<MachineEnd> {
+    let reason = 'it was stopped';
+    try {
+      await this.host.ended;
+    } catch (error) {
+      reason = (error as Error).message;
+    }
+    const { stoppedByFinding } = this.host;
+    return { reason: stoppedByFinding ? 'a finding stopped it' : reason, stoppedByFinding };
+  }
 
   private async ask<T>(command: RemoteCommand): Promise<T> {
     return (await this.host.ask(command)) as T;

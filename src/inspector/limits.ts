@@ -23,6 +23,8 @@ export const answerLimits: MessageLimits = { nesting: 16, values: 1 << 24, conta
 export interface RemoteLimits {
   /** Clients at once; more are refused with 503. */
   readonly connections: number;
+  /** Connections at once that speak vfio-user; who serves them has limits of its own. */
+  readonly vfioUserConnections: number;
   /** Requests of one client under way; beyond that its socket is not read from. */
   readonly requestsInFlight: number;
   /** Bytes that wait for one client; beyond that no further request of it is begun. */
@@ -37,14 +39,26 @@ export interface RemoteLimits {
 }
 
 export const defaultLimits: RemoteLimits = {
-  connections: 32,
+  connections: 64,
+  vfioUserConnections: 512,
   requestsInFlight: 256,
   answerBytesWaiting: 16 * 1024 * 1024,
   eventBytesWaiting: 1024 * 1024,
-  subscriptions: 16,
+  subscriptions: 64,
   keepAliveMilliseconds: 30_000,
   closeMilliseconds: 2_000,
 };
+
+/** Within which every device thread must answer for a server to be well. */
+export const HEALTH_MILLISECONDS = 2_000;
+/** How long a client may take over its TLS handshake. */
+export const TLS_HANDSHAKE_MILLISECONDS = 10_000;
+
+/** Machines that clients may have leased at once, unless the server says otherwise, and at most. */
+export const LEASED_MACHINES = 16;
+export const LEASED_MACHINES_MAX = 64;
+/** Characters of a sanitizer's policy. */
+export const MAX_POLICY_CHARACTERS = 4096;
 
 /** Patterns of one subscription. */
 export const MAX_KINDS = 32;

@@ -30,7 +30,7 @@ import type { Finding } from '../trace/sanitizer/finding.ts';
  * Whole records, in slots of 32 bytes; only good until the call returns. Who replays a file waits for the promise; a machine waits for
  * nobody.
  */
-export type TakeBatch = (words: Int32Array) => void | Promise<void>;
+export type TakeBatch = (words: Int32Array) => unknown;
 
 export interface FindingEvents {
   on(event: 'finding', listener: (finding: Finding) => void): unknown;
@@ -83,4 +83,16 @@ export interface MachinePort {
   readonly events: MachineEvents;
   /** New findings, as they come. Missing: there come none. */
   readonly newFindings?: FindingEvents;
+  /** Resolves where the device thread answers, or has ended as it was told to. Missing: there is none. */
+  alive?(): Promise<void>;
+  /** Resolves when the machine has ended by itself or was stopped; never rejects. Missing: it does not end. */
+  readonly ended?: Promise<MachineEnd>;
+  /** A connection to one of its functions, as a descriptor that speaks vfio-user without descriptors; the caller owns it. */
+  openStream?(functionName: string): Promise<number>;
+}
+
+export interface MachineEnd {
+  readonly reason: string;
+  /** It was a finding that was to stop the machine. */
+  readonly stoppedByFinding: boolean;
 }

@@ -1,6 +1,8 @@
 /** Serves the inspector's page beside the remote API. It holds no secret, so that it may be loaded without the token that the API wants. */
-import type { IncomingMessage, OutgoingHttpHeaders, RequestListener, ServerResponse } from 'node:http';
-import { type AccessRules, placeRefusal } from './access.ts';
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { TLSSocket } from 'node:tls';
+import { placeRefusal } from './access.ts';
+import type { PlainHandler } from './listener.ts';
 import type { PageFile } from './page-files.ts';
 
 const YEAR_SECONDS = 31_536_000;
@@ -8,8 +10,8 @@ const YEAR_SECONDS = 31_536_000;
 /** Nothing of a host name but what can be in a header's value. */
 const PLAIN_HOST = /^[\w.:[\]-]+$/;
 
-export function pageHandler(files: ReadonlyMap<string, PageFile>, rules: AccessRules): RequestListener {
-  return (request, response) => {
+export function pageHandler(files: ReadonlyMap<string, PageFile>): PlainHandler {
+  return (request, response, rules) => {
     // Whatever a body is for, it is not for a page.
     request.resume();
     const headers = strictHeaders(request);
@@ -39,9 +41,10 @@ function fileHeaders({ type, hashed }: PageFile): OutgoingHttpHeaders {
   };
 }
 
-function strictHeaders({ headers: { host = '' } }: IncomingMessage): OutgoingHttpHeaders {
+function strictHeaders({ headers: { host = '' }, socket }: IncomingMessage): OutgoingHttpHeaders {
+  const scheme = socket instanceof TLSSocket ? 'wss' : 'ws';
   // Not every browser takes WebSockets of the same place for 'self'.
-  const connect = PLAIN_HOST.test(host) ? `'self' ws://${host}` : "'self'";
+  const connect = PLAIN_HOST.test(host) ? `'self' ${scheme}://${host}` : "'self'";
   const policy = [
     "default-src 'self'",
     `connect-src ${connect}`,

@@ -38,6 +38,10 @@ export interface RemoteRequest {
 /** What the server does besides the operations of the interface. */
 export const serviceNames = [
   'machines',
+  'watch',
+  'lease',
+  'release',
+  'describe',
   'interface',
   'probe',
   'statistics',
@@ -79,6 +83,15 @@ export const RECORDS_EVENT = 'records';
 
 /** Told with each new finding: `detail.finding`. */
 export const FINDING_EVENT = 'finding';
+
+/** The machine ended by itself or was stopped: `detail.reason`, `detail.stoppedByFinding`. What it found can still be asked. */
+export const MACHINE_ENDED_EVENT = 'machine.ended';
+
+/** The last of a subscription, whatever its kinds: the server has the machine no more. */
+export const MACHINE_REMOVED_EVENT = 'machine.removed';
+
+/** Of a subscription by `watch`: `detail.machines`, the names of all. */
+export const MACHINES_EVENT = 'machines';
 
 export interface RemoteEvent {
   /** The kind: that of a trace event, of a callback, `FINDING_EVENT`, `RECORDS_EVENT` or `DROPPED_EVENT`. */

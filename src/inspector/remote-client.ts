@@ -1,5 +1,4 @@
 /** The remote API from the client's side. */
-import { WebSocket } from 'ws';
 import type { Answer, OperationName } from '../iommu/dma-iommu/operations.ts';
 import type { Snapshot } from '../iommu/dma-iommu/snapshot.ts';
 import type { ProbeAnswer } from '../iommu/dma-iommu/unit.ts';
@@ -24,34 +23,57 @@ import type {
 } from '../machine/operations-command.ts';
 import type { InterfaceAnswer } from '../machine/remote-commands.ts';
 import type { EventKind } from '../trace/event-kinds.ts';
-import { decodeMessage, encodeMessage } from './codec.ts';
-import { answerLimits, MAX_ANSWER_BYTES } from './limits.ts';
+import type { LeaseAnswer } from './leases.ts';
+import type { MachineEnd } from './machine-port.ts';
 import {
-  type ErrorCode,
+  MACHINE_ENDED_EVENT,
+  MACHINE_REMOVED_EVENT,
+  MACHINES_EVENT,
   type Named,
-  RemoteError,
+  RECORDS_EVENT,
   type RemoteEvent,
   type ServiceName,
-  SUBPROTOCOL,
 } from './protocol.ts';
+import { ConnectionError, type LinkOptions, RemoteLink } from './remote-link.ts';
 import type { SubscriptionCounts } from './subscriptions.ts';
 
-export interface ConnectOptions {
-  readonly token?: string | undefined;
+export { ConnectionError };
+
+export interface ConnectOptions extends LinkOptions {
   /** Which of the server's machines is meant; may be missing where it has one. */
   readonly machine?: string | undefined;
-  /** Default: 10 seconds. */
-  readonly handshakeMilliseconds?: number;
 }
 
-/** The server could not be reached, refused the client, or went away. */
-export class ConnectionError extends Error {
-  override readonly name = 'ConnectionError';
+export interface LeaseOptions extends LinkOptions {
+  /** Missing: the server's own choice. */
+  readonly description?: MachineDescription | undefined;
+  /** As `viommu serve --sanitize` takes it, e.g. `all`. */
+  readonly sanitize?: string | undefined;
 }
 
-interface Waiting {
-  readonly resolve: (answer: Answer) => void;
-  readonly reject: (error: Error) => void;
+/** A machine that the server made for this client; it ends with `release`, or with the connection. */
+export interface LeasedMachine {
+  /** Bound to the leased one. */
+  readonly machine: RemoteMachine;
+  /** By function name; paths relative to the server's directory. */
+  readonly sockets: Readonly<Record<string, string>>;
+  readonly description: MachineDescription;
+  /** The machine is there no more, for whatever reason: it ended by itself, was released, or the connection is closed. Never rejects. */
+  readonly ended: Promise<MachineEnd>;
+  /**
+   * Stops the machine and closes the connection. Gives what the sanitizer found in all; undefined: the server is gone, and so is the
+   * machine.
+   */
+  release(): Promise<FindingsAnswer | undefined>;
+}
+
+/** What a machine is, and what its records mean. */
+export interface MachineFacts {
+  readonly machine: string;
+  readonly description: unknown;
+  readonly kinds: readonly EventKind[];
+  /** It is a recorded file. */
+  readonly replays: boolean;
 }
 
 type EventListener = (event: RemoteEvent) => void;
@@ -64,51 +86,47 @@ export interface RemoteRecording {
   stop(): Promise<void>;
 }
 
-/** Whole records in slots of 32 bytes; `dropped`: batches lost so far because this client did not read fast enough. */
-export type RemoteRecords = (words: Int32Array, dropped: number) => void;
-
-const HANDSHAKE_MILLISECONDS = 10_000;
+/**
+ * Whole records in slots of 32 bytes; `dropped`: batches lost so far because this client did not read fast enough. Where it gives a
+ * promise nothing more is read from the server until that is settled.
+ */
+export type RemoteRecords = (words: Int32Array, dropped: number) => unknown;
 
 /** A machine on a running server. */
 export class RemoteMachine {
   /** Ends with the connection; tells why. */
   readonly closed: Promise<ConnectionError>;
-  private readonly waiting = new Map<number, Waiting>();
-  private readonly listeners = new Map<number, EventListener>();
-  /** Events that came before the answer that told their subscription's number. */
-  private early: RemoteEvent[] = [];
-  private subscribing = 0;
-  private nextId = 1;
-  private gone: ConnectionError | undefined;
 
   /** Rejects with a `ConnectionError`. */
-  static async connect(url: string, options: ConnectOptions = {}): Promise<RemoteMachine> {
-    const socket = open(url, options);
-    await opened(socket, url);
-    return new RemoteMachine(socket, options.machine);
+  static async connect(url: string, { machine, ...options }: ConnectOptions = {}): Promise<RemoteMachine> {
+    return new RemoteMachine(await RemoteLink.open(url, options), machine);
+  }
+
+  /**
+   * Has a server that was started with `viommu serve --on-demand` make a machine. Rejects with a `ConnectionError`, or a `RemoteError`
+   * where the server refuses.
+   */
+  static async lease(url: string, { description, sanitize, ...options }: LeaseOptions = {}): Promise<LeasedMachine> {
+    const server = await RemoteMachine.connect(url, options);
+    try {
+      return await server.takeLease(description, sanitize);
+    } catch (error) {
+      await server.close();
+      throw error;
+    }
   }
 
   private constructor(
-    private readonly socket: WebSocket,
-    private readonly machine: string | undefined,
+    private readonly link: RemoteLink,
+    /** Which of the server's machines this is; undefined: the only one. */
+    readonly name: string | undefined,
   ) {
-    socket.on('message', (data, isBinary) => {
-      if (isBinary) this.hear(data as Buffer);
-    });
-    let cause: Error | undefined;
-    socket.on('error', error => {
-      cause = error;
-    });
-    this.closed = new Promise(resolve => {
-      socket.once('close', (code, reason) => {
-        const why = reason.length > 0 ? reason.toString() : (cause?.message ?? `code ${code}`);
-        this.gone = new ConnectionError(`the connection is closed: ${why}`);
-        for (const { reject } of this.waiting.values()) reject(this.gone);
-        this.waiting.clear();
-        this.listeners.clear();
-        resolve(this.gone);
-      });
-    });
+    this.closed = link.closed;
+  }
+
+  /** Another machine of the server, by the same connection. */
+  at(name: string): RemoteMachine {
+    return new RemoteMachine(this.link, name);
   }
 
   /** Rejects with a `RemoteError` where the request itself was refused; an operation that failed is an answer. */
@@ -121,6 +139,21 @@ export class RemoteMachine {
 
   async machines(): Promise<string[]> {
     return (await this.serve<{ machines: string[] }>('machines')).machines;
+  }
+
+  /** Hears each time which machines there are; gives those that there are now. */
+  async watchMachines(listener: (machines: readonly string[]) => void): Promise<readonly string[]> {
+    const { machines } = await this.link.listening(
+      () => this.serve<{ subscription: number; machines: string[] }>('watch'),
+      ({ event, detail }) => {
+        if (event === MACHINES_EVENT) listener(detail.machines as string[]);
+      },
+    );
+    return machines;
+  }
+
+  async describe(): Promise<MachineFacts> {
+    return await this.serve<MachineFacts>('describe');
   }
 
   async getInterface(args: InterfaceArguments): Promise<Named<InterfaceAnswer>> {
@@ -145,12 +178,12 @@ export class RemoteMachine {
     listener: EventListener,
   ): Promise<number> {
     const request = () => this.serve<{ subscription: number }>('subscribe', args);
-    return (await this.listening(request, listener)).subscription;
+    return (await this.link.listening(request, listener)).subscription;
   }
 
   async unsubscribe(subscription: number): Promise<SubscriptionCounts> {
     const { sent, dropped } = await this.serve<SubscriptionCounts>('unsubscribe', { subscription });
-    this.listeners.delete(subscription);
+    this.link.forget(subscription);
     return { sent, dropped };
   }
 
@@ -164,10 +197,10 @@ export class RemoteMachine {
 
   /** `classes`: `EventClass` bits; what others record comes along. The first batch names the sources. */
   async record(classes: number, take: RemoteRecords): Promise<RemoteRecording> {
-    const listen: EventListener = ({ detail, dropped }) => take(wordsOf(detail.words as Uint8Array), dropped);
-    const { subscription, machine, kinds } = await this.listening(
-      () => this.serve<Omit<RemoteRecording, 'stop'> & { subscription: number }>('record', { classes }),
-      listen,
+    const { subscription, machine, kinds } = await this.link.listening(
+      () => this.serve<Omit<RemoteRecording, 'stop'> & { subscription: number }>('record', { classes: classes >>> 0 }),
+      ({ event, detail, dropped }) =>
+        event === RECORDS_EVENT ? take(wordsOf(detail.words as Uint8Array), dropped) : undefined,
     );
     return {
       machine,
@@ -236,99 +269,66 @@ export class RemoteMachine {
 
   /** Any request, unchecked; for those who know operations by name only. */
   request(operation: string, args?: object): Promise<Named<Answer>> {
-    if (this.gone) return Promise.reject(this.gone);
-    return new Promise((resolve, reject) => {
-      const id = this.nextId++;
-      const bytes = encodeMessage({ id, machine: this.machine, operation, args });
-      this.waiting.set(id, { resolve: answer => resolve(answer as Named<Answer>), reject });
-      this.socket.send(bytes);
-    });
+    return this.link.request(operation, args, this.name);
   }
 
+  /** The connection, and with it all machines that were leased by it. */
   async close(): Promise<void> {
-    this.socket.close();
-    await this.closed;
+    await this.link.close();
+  }
+
+  /** The same at once, without a word: for a server that does not answer. */
+  abandon(): void {
+    this.link.abandon();
   }
 
   private async serve<T>(service: ServiceName, args?: object): Promise<Named<Answer> & T> {
     return (await this.request(service, args)) as Named<Answer> & T;
   }
 
-  private async listening<T extends { readonly subscription: number }>(
-    request: () => Promise<T>,
-    listener: EventListener,
-  ): Promise<T> {
-    this.subscribing++;
+  private async takeLease(
+    wanted: MachineDescription | undefined,
+    sanitize: string | undefined,
+  ): Promise<LeasedMachine> {
+    let end: (end: MachineEnd) => void = () => {};
+    const ended = new Promise<MachineEnd>(resolve => {
+      end = resolve;
+    });
+    void this.closed.then(({ message }) => end({ reason: message, stoppedByFinding: false }));
+    const { machine, sockets, description } = await this.link.listening(
+      () => this.serve<Required<LeaseAnswer>>('lease', { description: wanted, sanitize }),
+      ({ event, detail }) => {
+        if (event === MACHINE_ENDED_EVENT) end(detail as unknown as MachineEnd);
+        else if (event === MACHINE_REMOVED_EVENT) end({ reason: String(detail.reason), stoppedByFinding: false });
+      },
+    );
+    let released: Promise<FindingsAnswer | undefined> | undefined;
+    return {
+      machine: this.at(machine),
+      sockets,
+      description,
+      ended,
+      release: () => {
+        released ??= this.release(machine);
+        return released;
+      },
+    };
+  }
+
+  private async release(machine: string): Promise<FindingsAnswer | undefined> {
     try {
-      const answer = await request();
-      this.listeners.set(answer.subscription, listener);
-      for (const event of this.early) if (event.subscription === answer.subscription) listener(event);
+      const { status: _, statusName: __, ...answer } = await this.serve<FindingsAnswer>('release', { machine });
       return answer;
+    } catch (error) {
+      if (error instanceof ConnectionError) return undefined;
+      throw error;
     } finally {
-      if (--this.subscribing === 0) this.early = [];
+      await this.close();
     }
-  }
-
-  private hear(bytes: Uint8Array): void {
-    const { message, error } = decodeMessage(bytes, answerLimits);
-    if (message === undefined) {
-      this.socket.close(1002, `this is no message: ${error}`);
-      return;
-    }
-    if (message.event !== undefined) {
-      this.tell(message as unknown as RemoteEvent);
-      return;
-    }
-    const { id, error: refused, ...answer } = message as { id: number; error?: { code: ErrorCode; message: string } };
-    const waiting = this.waiting.get(id);
-    this.waiting.delete(id);
-    if (refused) waiting?.reject(new RemoteError(refused.code, refused.message));
-    else waiting?.resolve(answer as unknown as Answer);
-  }
-
-  private tell(event: RemoteEvent): void {
-    const listener = this.listeners.get(event.subscription);
-    if (listener) listener(event);
-    else if (this.subscribing > 0) this.early.push(event);
   }
 }
 
 function wordsOf(bytes: Uint8Array): Int32Array {
   // A copy: what came may lie at any address.
   return new Int32Array(bytes.slice().buffer);
-}
-
-function open(url: string, { token, handshakeMilliseconds = HANDSHAKE_MILLISECONDS }: ConnectOptions): WebSocket {
-  try {
-    return new WebSocket(url, SUBPROTOCOL, {
-      headers: token === undefined ? {} : { Authorization: `Bearer ${token}` },
-      maxPayload: MAX_ANSWER_BYTES,
-      perMessageDeflate: false,
-      handshakeTimeout: handshakeMilliseconds,
-    });
-  } catch (error) {
-    throw new ConnectionError(`'${url}' is not an address such as ws://127.0.0.1:8123: ${(error as Error).message}`);
-  }
-}
-
-function opened(socket: WebSocket, url: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const fail = (error: Error) => reject(new ConnectionError(`cannot connect to ${url}: ${error.message}`));
-    socket.on('error', fail);
-    socket.once('unexpected-response', (_request, response) => {
-      response.setEncoding('utf8');
-      let body = '';
-      response.on('data', (text: string) => {
-        body += text;
-      });
-      response.once('end', () => {
-        reject(new ConnectionError(`${url} refused: ${response.statusCode} ${body.trim()}`));
-        socket.terminate();
-      });
-    });
-    socket.once('open', () => {
-      socket.off('error', fail);
-      resolve();
-    });
-  });
 }

@@ -1,10 +1,21 @@
 /** One client of the remote API: its requests under way, its subscriptions, and what waits to be read by it. */
 import type { WebSocket } from 'ws';
+import type { FindingsAnswer } from '../machine/debug-commands.ts';
 import type { RecordTap } from '../machine/record-taps.ts';
 import { decodeMessage, encodeMessage } from './codec.ts';
+import type { LeaseAnswer, LeaseRequest, Leases } from './leases.ts';
 import { MAX_ANSWER_BYTES, type RemoteLimits, requestLimits } from './limits.ts';
 import type { MachinePort } from './machine-port.ts';
-import { ErrorCode, RECORDS_EVENT, RemoteError, type RemoteFailure, type RemoteRequest } from './protocol.ts';
+import {
+  ErrorCode,
+  MACHINE_ENDED_EVENT,
+  MACHINE_REMOVED_EVENT,
+  MACHINES_EVENT,
+  RECORDS_EVENT,
+  RemoteError,
+  type RemoteFailure,
+  type RemoteRequest,
+} from './protocol.ts';
 import { answerRequest, checkRequest, type Machines, requestId, type Subscriber } from './requests.ts';
 import {
   type SubscribedEvent,
@@ -12,6 +23,9 @@ import {
   type SubscriptionCounts,
   type SubscriptionRequest,
 } from './subscriptions.ts';
+
+/** No machine is called so. */
+const EVERY_MACHINE = '';
 
 /** Sums over all clients since the server started. */
 export interface RemoteCounters {
@@ -26,6 +40,8 @@ export interface ConnectionOptions {
   readonly machines: Machines;
   readonly limits: RemoteLimits;
   readonly counters: RemoteCounters;
+  /** Missing: the server makes no machines. */
+  readonly leases?: Leases | undefined;
   /** Told of errors that are nobody's fault but ours. */
   readonly onInternalError: (error: unknown) => void;
 }
@@ -33,6 +49,8 @@ export interface ConnectionOptions {
 export class RemoteConnection implements Subscriber {
   private readonly subscriptions = new Map<number, Subscription>();
   private readonly taps = new Map<number, RecordTap>();
+  /** Of subscriptions whose machine is gone, for who still ends them. */
+  private readonly ended = new Map<number, SubscriptionCounts>();
   private nextSubscription = 1;
   private inFlight = 0;
   /** Messages that arrived after the socket was paused: what had been received already is still given out. */
@@ -55,6 +73,8 @@ export class RemoteConnection implements Subscriber {
       for (const tap of this.taps.values()) tap.stop();
       this.taps.clear();
       this.subscriptions.clear();
+      this.ended.clear();
+      options.leases?.releaseAll(this).catch(options.onInternalError);
       this.postponed.length = 0;
       for (const resolve of this.behind.splice(0)) resolve();
     });
@@ -73,11 +93,29 @@ export class RemoteConnection implements Subscriber {
   }
 
   unsubscribe(id: number): SubscriptionCounts | undefined {
-    const counts = this.subscriptions.get(id)?.counts();
-    this.subscriptions.delete(id);
-    this.taps.get(id)?.stop();
-    this.taps.delete(id);
+    const counts = this.subscriptions.get(id)?.counts() ?? this.ended.get(id);
+    this.endSubscription(id);
+    this.ended.delete(id);
     return counts;
+  }
+
+  watch(): number {
+    return this.subscribe({ machine: EVERY_MACHINE, kinds: [MACHINES_EVENT] });
+  }
+
+  async lease(request: LeaseRequest): Promise<LeaseAnswer> {
+    const leases = this.leasesOrRefusal();
+    const answer = await leases.lease(request, this);
+    try {
+      return { ...answer, subscription: this.subscribe({ machine: answer.machine, kinds: [MACHINE_ENDED_EVENT] }) };
+    } catch (error) {
+      await leases.release(answer.machine, this);
+      throw error;
+    }
+  }
+
+  async release(machine: string): Promise<FindingsAnswer> {
+    return await this.leasesOrRefusal().release(machine, this);
   }
 
   record(machine: string, port: MachinePort, classes: number): number {
@@ -96,10 +134,40 @@ export class RemoteConnection implements Subscriber {
     return id;
   }
 
+  /** Its subscriptions are told, and end. */
+  machineRemoved(machine: string, reason: string): void {
+    const event = { kind: MACHINE_REMOVED_EVENT, source: 'remote', detail: { reason } };
+    for (const subscription of [...this.subscriptions.values()]) {
+      if (subscription.machine !== machine) continue;
+      // However slow the client is: there comes nothing after it.
+      this.tell(subscription, event);
+      this.endSubscription(subscription.id);
+      this.ended.set(subscription.id, subscription.counts());
+      const [oldest] = this.ended.keys();
+      if (this.ended.size > this.options.limits.subscriptions) this.ended.delete(oldest!);
+    }
+  }
+
+  machinesChanged(machines: readonly string[]): void {
+    this.hear(EVERY_MACHINE, { kind: MACHINES_EVENT, source: 'remote', detail: { machines } });
+  }
+
   hear(machine: string, event: SubscribedEvent): void {
     for (const subscription of this.subscriptions.values()) {
       if (subscription.wants(machine, event.kind)) this.offer(subscription, event);
     }
+  }
+
+  private endSubscription(id: number): void {
+    this.subscriptions.delete(id);
+    this.taps.get(id)?.stop();
+    this.taps.delete(id);
+  }
+
+  private leasesOrRefusal(): Leases {
+    const { leases } = this.options;
+    if (leases) return leases;
+    throw new RemoteError(ErrorCode.failed, "this server makes no machines: start it with 'viommu serve --on-demand'");
   }
 
   /** Undefined: at once. */

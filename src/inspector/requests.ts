@@ -14,6 +14,8 @@ import {
   uint64,
   whole,
 } from '../machine/argument-checks.ts';
+import type { FindingsAnswer } from '../machine/debug-commands.ts';
+import { checkDescription, DescriptionError, type MachineDescription } from '../machine/description.ts';
 import { checkInjectionRule } from '../machine/injection/rules.ts';
 import { type StepWhat, TLB_LIMIT_MAX } from '../machine/inspection.ts';
 import {
@@ -23,7 +25,15 @@ import {
   isOperationName,
 } from '../machine/operations-command.ts';
 import { EVENT_KINDS } from '../trace/event-kinds.ts';
-import { MAX_KIND_CHARACTERS, MAX_KINDS, MAX_MACHINE_CHARACTERS, MAX_QUOTED_CHARACTERS } from './limits.ts';
+import { PolicyError, parsePolicy, type SanitizePolicy } from '../trace/sanitizer/policy.ts';
+import type { LeaseAnswer, LeaseRequest } from './leases.ts';
+import {
+  MAX_KIND_CHARACTERS,
+  MAX_KINDS,
+  MAX_MACHINE_CHARACTERS,
+  MAX_POLICY_CHARACTERS,
+  MAX_QUOTED_CHARACTERS,
+} from './limits.ts';
 import type { MachinePort } from './machine-port.ts';
 import {
   ErrorCode,
@@ -45,6 +55,12 @@ export interface Subscriber {
   unsubscribe(id: number): SubscriptionCounts | undefined;
   /** A subscription to records of these classes. Throws a `RemoteError` where there are too many. */
   record(machine: string, port: MachinePort, classes: number): number;
+  /** A subscription to which machines there are. Throws a `RemoteError` where there are too many. */
+  watch(): number;
+  /** A machine of its own, until it is released or the client goes. Rejects with a `RemoteError`. */
+  lease(request: LeaseRequest): Promise<LeaseAnswer>;
+  /** What the machine's sanitizer found in all. Rejects with a `RemoteError`. */
+  release(machine: string): Promise<FindingsAnswer>;
 }
 
 export type Machines = ReadonlyMap<string, MachinePort>;
@@ -80,6 +96,26 @@ const stepWhat: Check<StepWhat> = (value, where) => {
   throw new ArgumentError(`'${where}' must be 'dma' or 'register'`);
 };
 const step = record<{ what: StepWhat }>({ what: stepWhat });
+const anyDescription: Check<MachineDescription> = value => {
+  try {
+    return checkDescription(value);
+  } catch (error) {
+    if (error instanceof DescriptionError) throw new ArgumentError(error.message);
+    throw error;
+  }
+};
+const policyText = text(MAX_POLICY_CHARACTERS);
+const policy: Check<SanitizePolicy> = (value, where) => {
+  const list = policyText(value, where);
+  try {
+    return parsePolicy(list);
+  } catch (error) {
+    if (error instanceof PolicyError) throw new ArgumentError(error.message);
+    throw error;
+  }
+};
+const leaseRequest = record<LeaseRequest>({ description: optional(anyDescription), sanitize: optional(policy) });
+const leasedMachine = record<{ machine: string }>({ machine: text(MAX_MACHINE_CHARACTERS) });
 const injectionId = record<{ injection: number }>({ injection: uint32 });
 const subscriptionId = record<{ subscription: number }>({ subscription: uint32 });
 
@@ -117,6 +153,22 @@ const services: Readonly<Record<ServiceName, Service>> = {
   async machines({ args }, machines) {
     accept(checked(noArguments, args, 'args'));
     return success({ machines: [...machines.keys()] });
+  },
+  async watch({ args }, machines, subscriber) {
+    accept(checked(noArguments, args, 'args'));
+    return success({ subscription: subscriber.watch(), machines: [...machines.keys()] });
+  },
+  async lease({ args }, _machines, subscriber) {
+    return success(await subscriber.lease(accept(checked(leaseRequest, args ?? {}, 'args'))));
+  },
+  async release({ args }, _machines, subscriber) {
+    return success(await subscriber.release(accept(checked(leasedMachine, args, 'args')).machine));
+  },
+  async describe(request, machines) {
+    accept(checked(noArguments, request.args, 'args'));
+    const { name, port } = findMachine(request, machines);
+    const { description, kinds = EVENT_KINDS, replays = false } = port;
+    return success({ machine: name, description, kinds, replays });
   },
   async interface(request, machines) {
     const args = accept(checkInterfaceArguments(request.args));
@@ -224,15 +276,16 @@ function isServiceName(name: string): name is ServiceName {
 
 function findMachine({ machine }: RemoteRequest, machines: Machines): { name: string; port: MachinePort } {
   const [first, second] = machines;
+  if (first === undefined) throw new RemoteError(ErrorCode.unknownMachine, 'the server has no machine now');
   if (machine === undefined && second !== undefined) {
     throw new RemoteError(
       ErrorCode.unknownMachine,
       `say which machine is meant: one of ${[...machines.keys()].join(', ')}`,
     );
   }
-  const name = machine ?? first?.[0] ?? '';
+  const name = machine ?? first[0];
   const port = machines.get(name);
-  if (!port) throw new RemoteError(ErrorCode.unknownMachine, `there is no machine '${name}'`);
+  if (!port) throw new RemoteError(ErrorCode.unknownMachine, `there is no machine '${name}', or none any more`);
   return { name, port };
 }
 

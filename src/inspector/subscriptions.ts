@@ -37,6 +37,10 @@ export class Subscription {
     this.prefixes = request.kinds.filter(isPrefix).map(kind => kind.slice(0, -1));
   }
 
+  get machine(): string {
+    return this.request.machine;
+  }
+
   wants(machine: string, kind: string): boolean {
     if (machine !== this.request.machine) return false;
     return this.exact.has(kind) || this.prefixes.some(prefix => kind.startsWith(prefix));

@@ -1,6 +1,19 @@
 import type { IncomingMessage } from 'node:http';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { AccessError, isLoopback, newToken, parseListen, refusal, webSocketUrl } from '../../src/inspector/access.ts';
+import {
+  AccessError,
+  checkToken,
+  clientRefusal,
+  isLoopback,
+  newToken,
+  parseListen,
+  parsePlace,
+  refusal,
+  unixPathOf,
+  unixUrl,
+  webSocketUrl,
+} from '../../src/inspector/access.ts';
 
 const token = newToken();
 const rules = { token: undefined, origins: [] };
@@ -29,6 +42,70 @@ describe('parseListen', () => {
   );
 });
 
+describe('parsePlace', () => {
+  it.each([
+    ['8123', { host: '127.0.0.1', port: 8123 }],
+    ['0.0.0.0:7180', { host: '0.0.0.0', port: 7180 }],
+    ['unix', { path: '/run/m/server.sock' }],
+    ['unix:/tmp/a b:c', { path: '/tmp/a b:c' }],
+    ['unix:x', { path: join(process.cwd(), 'x') }],
+  ])('takes %s', (text, expected) => {
+    expect(parsePlace(text, '/run/m')).toEqual(expected);
+  });
+
+  it.each(['unix:', 'unixes', 'Unix', 'unix/x', ''])('does not take %o', text => {
+    expect(() => parsePlace(text, '/run/m')).toThrow(AccessError);
+  });
+
+  it('needs a directory for a socket without a path', () => {
+    expect(() => parsePlace('unix')).toThrow(/unix:PATH/);
+  });
+});
+
+describe('unix sockets', () => {
+  it.each(['/run/m/server.sock', '/a b/c', '/a:b/c', '/a%20b/#?', '/x'])('%s has a URL that gives it again', path => {
+    expect(unixPathOf(unixUrl(path))).toBe(path);
+  });
+
+  it.each([
+    ['ws+unix:/a/b', '/a/b'],
+    ['ws+unix:/a/b:', '/a/b'],
+    ['ws+unix:/a/b:/more', '/a/b'],
+    ['ws+unix:///a/b:/', '/a/b'],
+    ['ws://127.0.0.1:1', undefined],
+    ['ws+unix:a', undefined],
+    ['', undefined],
+  ])('%o is at %o', (url, path) => {
+    expect(unixPathOf(url)).toBe(path);
+  });
+
+  it('let anybody in who could open them, by whatever name', () => {
+    const file = { token: undefined, origins: [], isFile: true };
+    for (const host of ['server', 'evil.example:1', '']) expect(refusal(request({ host }), file)).toBeUndefined();
+    expect(refusal(request({ origin: 'https://evil.example' }), file)?.status).toBe(403);
+  });
+});
+
+describe('tokens', () => {
+  it.each([newToken(), 'x', 'a.b~c+d-e_f', 'x'.repeat(256)])('%s can be one', text => {
+    expect(checkToken(text)).toBe(text);
+  });
+
+  it.each(['', 'a b', 'a,b', 'a/b', 'ä', 'x'.repeat(257), 'a\n'])('%o cannot', text => {
+    expect(() => checkToken(text)).toThrow(AccessError);
+  });
+});
+
+describe('clients of another subprotocol', () => {
+  it('are let in and refused by the same rules', () => {
+    const other = { 'sec-websocket-protocol': 'vfio-user.v1' };
+    expect(clientRefusal(request(other), rules)).toBeUndefined();
+    expect(clientRefusal(request(other), protectedRules)?.status).toBe(401);
+    const withToken = { 'sec-websocket-protocol': `vfio-user.v1, viommu.token.${token}` };
+    expect(clientRefusal(request(withToken), protectedRules)).toBeUndefined();
+  });
+});
+
 describe('addresses', () => {
   it.each(['127.0.0.1', '127.9.9.9', 'localhost', '::1', '[::1]'])('%s is of this machine alone', host => {
     expect(isLoopback(host)).toBe(true);
@@ -41,6 +118,7 @@ describe('addresses', () => {
   it('become URLs', () => {
     expect(webSocketUrl('127.0.0.1', 1)).toBe('ws://127.0.0.1:1');
     expect(webSocketUrl('::1', 1)).toBe('ws://[::1]:1');
+    expect(webSocketUrl('127.0.0.1', 1, 'wss')).toBe('wss://127.0.0.1:1');
   });
 
   it('have tokens that are never the same', () => {

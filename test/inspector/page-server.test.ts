@@ -15,7 +15,7 @@ const files = new Map([
 ]);
 
 async function page(token?: string): Promise<string> {
-  const onRequest = pageHandler(files, { token, origins: [] });
+  const onRequest = pageHandler(files);
   const { url } = await serve({ onRequest, token });
   return url;
 }

@@ -23,6 +23,20 @@ describe('the file that tells where a server is', () => {
     expect(readRemoteFile(where)).toEqual(address);
   });
 
+  it('tells several, the first of which is to be taken', () => {
+    const where = directory();
+    const others = [{ url: 'wss://0.0.0.0:1', token: 'secret' }, { url: 'ws://127.0.0.1:2' }];
+    writeRemoteFile(where, { url: 'ws+unix:/elsewhere/server.sock:/' }, others);
+    expect(readRemoteFile(where)).toEqual({ url: 'ws+unix:/elsewhere/server.sock:/', others });
+  });
+
+  it('finds a unix socket where its directory has another name', () => {
+    const where = directory();
+    writeFileSync(join(where, 'server.sock'), '');
+    writeRemoteFile(where, { url: 'ws+unix:/run/viommu/server.sock:/' });
+    expect(readRemoteFile(where)).toEqual({ url: `ws+unix:${where}/server.sock:/` });
+  });
+
   it('is readable by its owner alone, even where it was there already', () => {
     const where = directory();
     const path = join(where, REMOTE_FILE);
@@ -40,9 +54,12 @@ describe('the file that tells where a server is', () => {
     expect(readRemoteFile(where)).toBeUndefined();
   });
 
-  it.each(['', '{', '{}', '[]', 'null', '{"url":1}', '{"url":"a","more":1}'])('tells nothing where it is %o', text => {
-    const where = directory();
-    writeFileSync(join(where, REMOTE_FILE), text);
-    expect(readRemoteFile(where)).toBeUndefined();
-  });
+  it.each(['', '{', '{}', '[]', 'null', '{"url":1}', '{"url":"a","more":1}', '{"url":"a","others":[{}]}'])(
+    'tells nothing where it is %o',
+    text => {
+      const where = directory();
+      writeFileSync(join(where, REMOTE_FILE), text);
+      expect(readRemoteFile(where)).toBeUndefined();
+    },
+  );
 });

@@ -130,6 +130,11 @@ export function readDescription(description: Answer): InspectionAnswer['function
   ];
 }
 
+/** The machines of a server. */
+export function readNames({ machines }: Answer): readonly string[] {
+  return Array.isArray(machines) ? machines.map(String) : [];
+}
+
 export function readRunState(answer: Answer): RunState | undefined {
   return answer.state === 'paused' || answer.state === 'running' ? answer.state : undefined;
 }

@@ -153,6 +153,8 @@ export class FakeServer {
     const { machine } = this;
     const isRecording = this.options.recording !== undefined;
     switch (operation) {
+      case 'watch':
+        return { machines: [isRecording ? 'recording' : 'machine'], subscription: client.next++ };
       case 'machines':
         return { machines: [isRecording ? 'recording' : 'machine'] };
       case 'findings':

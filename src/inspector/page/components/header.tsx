@@ -45,7 +45,8 @@ export function Header({ store }: Props) {
 function MachineChoice({ store }: Props) {
   const machines = store.machines.value;
   const machine = store.machine.value;
-  if (machines.length < 2) {
+  const isGone = machine !== undefined && !machines.includes(machine);
+  if (isGone ? machines.length === 0 : machines.length < 2) {
     return (
       <span class="mono" data-testid="machine">
         {machine ?? ''}
@@ -60,6 +61,11 @@ function MachineChoice({ store }: Props) {
       value={machine}
       onChange={event => void store.chooseMachine(event.currentTarget.value)}
     >
+      {isGone && (
+        <option value={machine} disabled>
+          {machine} (ended)
+        </option>
+      )}
       {machines.map(name => (
         <option key={name} value={name}>
           {name}
@@ -95,7 +101,7 @@ function RunControl({ store }: Props) {
     );
   }
   const isPaused = store.state.value === 'paused';
-  const isOff = store.link.value.state !== 'open';
+  const isOff = store.link.value.state !== 'open' || store.machineAbsence !== undefined;
   const error = store.controlError.value;
   return (
     <>
@@ -147,7 +153,15 @@ function RunControl({ store }: Props) {
 
 function Banner({ store }: Props) {
   const { state, reason } = store.link.value;
-  if (state === 'open' || reason === '') return null;
+  if (state === 'open') {
+    const absence = store.machineAbsence;
+    return absence === undefined ? null : (
+      <div class="banner" role="status" data-testid="machine-absence">
+        {absence}
+      </div>
+    );
+  }
+  if (reason === '') return null;
   return (
     <div class="banner problem" role="alert" data-testid="banner">
       The connection is closed: {reason}. What you see is what was known before; it is tried again.

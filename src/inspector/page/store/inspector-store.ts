@@ -3,7 +3,7 @@ import { batch, type Signal, signal } from '@preact/signals';
 import type { InspectionAnswer, RunState, StepWhat } from '../../../machine/inspection.ts';
 import { EventClass } from '../../../trace/event-kinds.ts';
 import type { Finding } from '../../../trace/sanitizer/finding.ts';
-import { Connection, DisconnectedError, type OpenSocket } from '../connection.ts';
+import { Connection, DisconnectedError, type OpenSocket, type RemoteNotice } from '../connection.ts';
 import { formatRequesterId } from '../format.ts';
 import { parseRoute, type Route } from '../route.ts';
 import {
@@ -13,15 +13,17 @@ import {
   readFindings,
   readInspection,
   readMappings,
+  readNames,
   readRunState,
   toRecord,
 } from '../wire.ts';
 import { type DeviceCounters, readCounters, readDevices } from './counters.ts';
+import { type DeviceRates, ratesOf } from './device-rates.ts';
 import { Latencies } from './latency.ts';
 import { needsOf } from './needs.ts';
 import { PastMappings } from './past-mappings.ts';
 import { Poller } from './poller.ts';
-import { perSecond, RateHistory } from './rates.ts';
+import { RateHistory } from './rates.ts';
 import { RecordStore } from './record-store.ts';
 import { Recorder } from './recorder.ts';
 import { Touches } from './touches.ts';
@@ -40,13 +42,6 @@ const ALL_CLASSES = Object.values(EventClass).reduce((mask, bit) => mask | bit, 
 export interface Link {
   readonly state: 'connecting' | 'open' | 'closed';
   readonly reason: string;
-}
-
-export interface DeviceRates {
-  readonly dma: number;
-  readonly bytesRead: number;
-  readonly bytesWritten: number;
-  readonly registers: number;
 }
 
 export interface StoreOptions {
@@ -131,6 +126,14 @@ export class InspectorStore {
     return this.machine.value === RECORDING;
   }
 
+  /** Why there is no machine to look at; what was known of one stays shown. Undefined: there is one. */
+  get machineAbsence(): string | undefined {
+    const { value: name } = this.machine;
+    if (name === undefined) return 'The server has no machine now. The next one is shown when it comes.';
+    if (this.machines.value.includes(name)) return undefined;
+    return `${name} has ended. What you see is what was known before.`;
+  }
+
   start(): void {
     this.closed = false;
     this.connect();
@@ -192,8 +195,9 @@ export class InspectorStore {
       this.machine.value = name;
       this.forget();
     });
-    this.recorder.disconnected();
+    this.recorder.leave();
     this.recorder.connected(this.connection, name);
+    this.applyNeeds();
     await this.refresh();
   }
 
@@ -228,8 +232,8 @@ export class InspectorStore {
   private async opened(connection: Connection): Promise<void> {
     this.attempts = 0;
     try {
-      const { machines } = await connection.request('machines');
-      const names = Array.isArray(machines) ? machines.map(String) : [];
+      const hear = ({ detail }: RemoteNotice) => this.machinesChanged(connection, readNames(detail));
+      const names = readNames(await connection.request('watch', undefined, undefined, hear));
       const wished = this.machine.value ?? this.options.machine;
       batch(() => {
         this.machines.value = names;
@@ -238,12 +242,25 @@ export class InspectorStore {
         this.forget();
         this.link.value = { state: 'open', reason: '' };
       });
-      this.recorder.connected(connection, this.machine.value);
+      if (this.machine.value !== undefined) this.recorder.connected(connection, this.machine.value);
       this.applyNeeds();
     } catch (error) {
       // The end of the connection is told by itself.
       if (!(error instanceof DisconnectedError)) this.link.value = { state: 'open', reason: (error as Error).message };
     }
+  }
+
+  private machinesChanged(connection: Connection, names: readonly string[]): void {
+    if (connection !== this.connection) return;
+    this.machines.value = names;
+    const [first] = names;
+    if (this.machine.value === undefined && first !== undefined) {
+      void this.chooseMachine(first);
+      return;
+    }
+    // Its subscriptions ended with it.
+    if (this.machineAbsence !== undefined) this.recorder.disconnected();
+    this.applyNeeds();
   }
 
   private lost(connection: Connection, reason: string): void {
@@ -273,7 +290,8 @@ export class InspectorStore {
   }
 
   private applyNeeds(): void {
-    const isLive = this.visible.value && this.link.value.state === 'open' && !this.closed;
+    const isThere = this.link.value.state === 'open' && this.machineAbsence === undefined;
+    const isLive = this.visible.value && isThere && !this.closed;
     const needs = needsOf(this.route.value, this.measuresLatency.value);
     // A file gives its records once, all of them; after that it has nothing more to say.
     this.recorder.want(this.isRecording ? ALL_CLASSES : isLive ? needs.classes : 0);
@@ -290,33 +308,13 @@ export class InspectorStore {
       this.rates.add(time, readCounters(statistics));
       batch(() => {
         this.statistics.value = statistics;
-        this.deviceRates.value = this.ratesOf(devices, time);
+        const seconds = time - (this.lastDevices?.time ?? time);
+        this.deviceRates.value = ratesOf(this.lastDevices?.devices, devices, seconds);
         this.devices.value = devices;
         this.ratesVersion.value++;
       });
       this.lastDevices = { time, devices };
     });
-  }
-
-  private ratesOf(
-    devices: Readonly<Record<string, DeviceCounters>>,
-    time: number,
-  ): Readonly<Record<string, DeviceRates>> {
-    const last = this.lastDevices;
-    const seconds = time - (last?.time ?? time);
-    const rates = Object.entries(devices).map(([name, now]) => {
-      const before = last?.devices[name];
-      const rate = (pick: (counters: DeviceCounters) => number) =>
-        perSecond(before && pick(before), pick(now), seconds);
-      const one: DeviceRates = {
-        dma: rate(counters => counters.reads + counters.writes),
-        bytesRead: rate(counters => counters.bytesRead),
-        bytesWritten: rate(counters => counters.bytesWritten),
-        registers: rate(counters => counters.registerAccesses),
-      };
-      return [name, one] as const;
-    });
-    return Object.fromEntries(rates);
   }
 
   private async readMappings(): Promise<void> {

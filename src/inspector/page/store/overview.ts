@@ -2,7 +2,8 @@
 import { AttachKind } from '../../../trace/event-kinds.ts';
 import { formatRequesterId } from '../format.ts';
 import { type Answer, toNumber, toRecord } from '../wire.ts';
-import type { DeviceRates, InspectorStore } from './inspector-store.ts';
+import type { DeviceRates } from './device-rates.ts';
+import type { InspectorStore } from './inspector-store.ts';
 import type { Rates } from './rates.ts';
 
 const ATTACH_NAMES = Object.keys(AttachKind);

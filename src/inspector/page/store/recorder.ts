@@ -43,6 +43,13 @@ export class Recorder {
     void this.change();
   }
 
+  /** Another machine is looked at by the same connection: of this one nothing more is to come. */
+  leave(): void {
+    const { connection, subscription } = this;
+    this.disconnected();
+    if (connection !== undefined && subscription !== undefined) drop(connection, subscription);
+  }
+
   disconnected(): void {
     this.generation++;
     this.connection = undefined;
@@ -98,7 +105,10 @@ export class Recorder {
       if (detail.words instanceof Uint8Array) this.options.store.append(wordsOf(detail.words));
       this.options.onRecords();
     });
-    if (generation !== this.generation) return;
+    if (generation !== this.generation) {
+      drop(connection, toNumber(answer.subscription));
+      return;
+    }
     this.learn(answer.kinds);
     this.options.onMachine(toRecord(answer.machine));
     this.subscription = toNumber(answer.subscription);
@@ -115,6 +125,11 @@ export class Recorder {
       store.useDecoder(Decoder.fromTable(kinds));
     }
   }
+}
+
+/** Where it fails there is no connection, and no subscription either. */
+function drop(connection: Connection, subscription: number): void {
+  connection.unsubscribe(subscription).catch(() => {});
 }
 
 function sameKinds(kinds: unknown, others: readonly EventKind[]): boolean {

@@ -1,0 +1,111 @@
+/** `--server`: the flags by which a command that runs a guest is told to take its machine from a server elsewhere. */
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { REMOTE_FILE, type RemoteFile, readRemoteFile } from '../inspector/remote-file.ts';
+import { CommandFailure, UsageError } from './errors.ts';
+import { type GuestMachine, localMachines, type MachineSource } from './machine-access.ts';
+import { serverMachines } from './server-machine.ts';
+import type { ServerPlace } from './server-place.ts';
+
+export interface ServerFlags {
+  readonly server?: string;
+  readonly token?: string;
+  readonly tokenFile?: string;
+  readonly ca?: string;
+  /** Seconds. */
+  readonly grace?: number;
+}
+
+/** As the transport has it where nothing is said; QEMU by itself waits for five seconds. */
+const DEFAULT_GRACE_SECONDS = 4;
+const MAX_GRACE_SECONDS = 3600;
+const URL_PATTERN = /^(wss?:\/\/|ws\+unix:)/;
+
+/** What `--help` says about it, for the end of a command's examples. */
+export const SERVER_EXAMPLES = `
+With a server in another process, container or host ('viommu serve --on-demand'), which makes a machine for this guest:
+  $ viommu serve --dir /run/viommu --on-demand &
+  $ viommu COMMAND --server /run/viommu                                # a directory shared with the server
+  $ VIOMMU_TOKEN=... viommu COMMAND --server wss://lab:7180 --ca ca.pem   # through a bridge in this process
+`;
+
+export function addServerOptions(command: Command): Command {
+  return command
+    .optionsGroup('The server:')
+    .addOption(
+      new Option(
+        '--server <dir|url>',
+        "take the machine from 'viommu serve --on-demand' there: a directory shared with it, or ws://HOST:PORT or wss://HOST:PORT",
+      ).env('VIOMMU_SERVER'),
+    )
+    .addOption(new Option('--token <text>', 'the token that the server wants').env('VIOMMU_TOKEN'))
+    .option('--token-file <file>', 'a file with that token')
+    .option('--ca <file>', 'certificates (PEM) to trust instead of those of the system, for wss://')
+    .option(
+      '--grace <seconds>',
+      `how long a broken connection may take to come back, for ws:// and wss:// (default: ${DEFAULT_GRACE_SECONDS})`,
+      graceSeconds,
+    )
+    .optionsGroup('Options:');
+}
+
+/** Where the flags say that machines come from. Throws a UsageError or a CommandFailure. */
+export function machineSource(flags: ServerFlags): MachineSource<GuestMachine> {
+  const place = serverPlace(flags);
+  return place === undefined ? localMachines : serverMachines(place);
+}
+
+/** undefined: nothing is said of a server. Throws a UsageError or a CommandFailure. */
+export function serverPlace(flags: ServerFlags): ServerPlace | undefined {
+  const { server, grace } = flags;
+  if (server === undefined) {
+    if (flags.tokenFile !== undefined || flags.ca !== undefined || grace !== undefined) {
+      throw new UsageError('--token-file, --ca and --grace are about a server: say which, by --server DIR or URL');
+    }
+    return undefined;
+  }
+  const token = flags.tokenFile === undefined ? flags.token : read(flags.tokenFile).toString('utf8').trim();
+  const ca = flags.ca === undefined ? undefined : read(flags.ca);
+  if (URL_PATTERN.test(server)) {
+    return { kind: 'url', url: server, token, ca, graceMilliseconds: (grace ?? DEFAULT_GRACE_SECONDS) * 1000 };
+  }
+  if (server.includes('://')) {
+    throw new UsageError(
+      `'${server}' is no address of a server: write ws://HOST:PORT or wss://HOST:PORT, or a directory`,
+    );
+  }
+  if (grace !== undefined) throw new UsageError('--grace is about ws:// and wss://: a unix socket does not break');
+  const directory = resolve(server);
+  const address = addressIn(directory, server);
+  return { kind: 'directory', directory, url: address.url, token: token ?? address.token, ca };
+}
+
+function addressIn(directory: string, server: string): RemoteFile {
+  let address: RemoteFile | undefined;
+  try {
+    address = readRemoteFile(directory);
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const advice = code === 'EACCES' ? '. Run this command as the user that runs the server' : '';
+    throw new CommandFailure(`cannot read ${directory}/${REMOTE_FILE}: ${message}${advice}`);
+  }
+  if (address !== undefined) return address;
+  throw new CommandFailure(
+    `no server is to be found in ${directory} (it has no ${REMOTE_FILE}): start 'viommu serve --dir ${server} --on-demand' first`,
+  );
+}
+
+function read(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    throw new UsageError(`cannot read ${path}: ${(error as Error).message}`);
+  }
+}
+
+function graceSeconds(text: string): number {
+  const seconds = Number(text);
+  if (text.trim() !== '' && seconds >= 0 && seconds <= MAX_GRACE_SECONDS) return seconds;
+  throw new InvalidArgumentError(`It must be a number of seconds from 0 to ${MAX_GRACE_SECONDS}.`);
+}
