@@ -15,6 +15,8 @@ export interface RunOptions {
   readonly onLine?: (line: string) => void;
   /** Default: none. A command that takes longer is interrupted (SIGINT) and its run() rejects. */
   readonly timeoutMs?: number;
+  /** Aborted: the command is interrupted (SIGINT) and its run() rejects. */
+  readonly signal?: AbortSignal;
 }
 
 export interface CommandResult {
@@ -27,6 +29,11 @@ export interface CommandResult {
 /** The guest started anew, or its agent did, while a command ran: it will never say how the command ended. */
 export class GuestRestarted extends Error {
   override readonly name = 'GuestRestarted';
+}
+
+/** A command took longer than it was given. */
+export class GuestTimeout extends Error {
+  override readonly name = 'GuestTimeout';
 }
 
 /** The serial port was closed: QEMU ended, or close() was called. */
@@ -129,9 +136,12 @@ export class GuestAgent {
     // Before that, a firmware would read what is written.
     if (this.#instance === undefined) throw new Error("The guest's agent is not ready yet: await ready() first");
     checkCommand(command);
+    const { signal } = options;
+    if (signal?.aborted) throw new Error(`Given up before it began: ${command}`);
     return await new Promise<CommandResult>((resolve, reject) => {
       const id = this.#nextId++;
       let timer: NodeJS.Timeout | undefined;
+      const giveUp = () => this.#abandon(id, 'Given up', Error);
       const entry: Command = {
         id,
         text: command,
@@ -141,6 +151,7 @@ export class GuestAgent {
         settle: outcome => {
           entry.settled = true;
           clearTimeout(timer);
+          signal?.removeEventListener('abort', giveUp);
           // A promise takes the first outcome; those of a command that was given up earlier do nothing.
           if (outcome instanceof Error) reject(outcome);
           else resolve(outcome);
@@ -148,8 +159,10 @@ export class GuestAgent {
       };
       this.#commands.set(id, entry);
       if (options.timeoutMs !== undefined) {
-        timer = setTimeout(() => this.#abandon(id, options.timeoutMs!), options.timeoutMs);
+        const why = `Not done within ${options.timeoutMs} ms`;
+        timer = setTimeout(() => this.#abandon(id, why, GuestTimeout), options.timeoutMs);
       }
+      signal?.addEventListener('abort', giveUp, { once: true });
       this.#idleLines = 0;
       // The empty line ends whatever an earlier host left unfinished.
       this.#stream.write(`\n${id} ${command}\n`);
@@ -262,7 +275,7 @@ export class GuestAgent {
   }
 
   /** The command stays known until the guest tells its end, so that late lines are not taken for noise. */
-  #abandon(id: number, timeoutMs: number): void {
+  #abandon(id: number, why: string, Reason: new (message: string) => Error): void {
     const command = this.#commands.get(id);
     if (command === undefined) return;
     const first = this.#commands.keys().next().value === id;
@@ -270,7 +283,7 @@ export class GuestAgent {
     if (first) this.#stream.write(INTERRUPT);
     const last = command.output.slice(-KEPT_NOISE_LINES).join('\n');
     const told = last === '' ? ' (no output)' : `; its last output:\n${last}`;
-    command.settle(new Error(`Not done within ${timeoutMs} ms in the guest: ${command.text}${told}`));
+    command.settle(new Reason(`${why} in the guest: ${command.text}${told}`));
   }
 
   #lastNoise(): string {

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { type CacheOptions, makeOnce } from '../../qemu/cache.ts';
+import { type CacheOptions, cacheDirectory, makeOnce } from '../../qemu/cache.ts';
 import { CommandMissing, type RunResult, run } from '../../qemu/run.ts';
 import { guestSource } from './sources.ts';
 
@@ -23,7 +23,10 @@ export interface BuildProgramOptions extends CacheOptions {
   readonly compiler?: string;
 }
 
-/** Builds `images/guest/programs/<name>`, unless the cache has it from the same sources and compiler; returns its path. */
+/**
+ * Builds `images/guest/programs/<name>`, unless the cache has it from the same sources and compiler; returns its path. Where
+ * there is no compiler, what the cache has from the same sources will do.
+ */
 export async function buildProgram(name: string, options: BuildProgramOptions): Promise<string> {
   return await buildProgramIn(guestSource(join('programs', name)), name, options);
 }
@@ -38,24 +41,55 @@ export async function buildProgramIn(folder: string, name: string, options: Buil
   if (!own.some(isSource)) throw new Error(`${folder} has no C sources`);
   const files = [...own, ...(await librarySources(folder, name)), ...(await sourcesIn(INCLUDE))];
 
-  const version = await compile(compiler, ['--version']);
-  if (version.status !== 0) throw new Error(`${compiler} --version ends with status ${version.status}`);
   const names = files.map(file => relative(folder, file));
-  const hash = createHash('sha256').update(JSON.stringify([compiler, version.stdout, FLAGS, names]));
+  const hash = createHash('sha256').update(JSON.stringify([compiler, FLAGS, names]));
   for (const file of files) hash.update(await readFile(file)).update('\0');
+  const from = `${name}-${hash.digest('hex').slice(0, 24)}`;
 
-  const built = await makeOnce(`programs/${name}-${hash.digest('hex').slice(0, 24)}`, options, async directory => {
+  const version = await compilerVersion(compiler);
+  if (version === undefined) {
+    const before = await builtBefore(from, options);
+    if (before === undefined) throw new Error(`The command ${compiler} is missing: ${ADVICE}.`);
+    return join(before, name);
+  }
+  const by = createHash('sha256').update(version).digest('hex').slice(0, 8);
+  const built = await makeOnce(`programs/${from}-${by}`, options, async directory => {
     options.progress(`Compiling ${name}`);
     const output = join(directory, name);
-    const result = await compile(compiler, [
-      ...FLAGS,
-      ...[INCLUDE, LIBRARIES].flatMap(path => ['-I', path]),
-      ...['-o', output],
-      ...files.filter(isSource),
-    ]);
+    const result = await run(
+      [
+        compiler,
+        ...FLAGS,
+        ...[INCLUDE, LIBRARIES].flatMap(path => ['-I', path]),
+        ...['-o', output],
+        ...files.filter(isSource),
+      ],
+      { timeoutMs: COMPILE_TIMEOUT_MS },
+    );
     if (result.status !== 0) throw new Error(explain(compiler, name, result));
   });
   return join(built, name);
+}
+
+/** What it says of itself, or undefined where there is none. */
+async function compilerVersion(compiler: string): Promise<string | undefined> {
+  try {
+    const { status, stdout } = await run([compiler, '--version'], { timeoutMs: COMPILE_TIMEOUT_MS });
+    if (status !== 0) throw new Error(`${compiler} --version ends with status ${status}`);
+    return stdout;
+  } catch (error) {
+    if (error instanceof CommandMissing) return undefined;
+    throw error;
+  }
+}
+
+/** Built from the same sources by whatever compiler: for machines, such as containers, that came with a cache but without one. */
+async function builtBefore(from: string, options: CacheOptions): Promise<string | undefined> {
+  const folder = join(options.cache ?? cacheDirectory(), 'programs');
+  if (!existsSync(folder)) return undefined;
+  const complete = new RegExp(`^${from}-[0-9a-f]+$`);
+  const found = (await readdir(folder)).sort().find(entry => complete.test(entry));
+  return found === undefined ? undefined : join(folder, found);
 }
 
 /** Of all libraries that the program in `folder` names. */
@@ -82,15 +116,6 @@ async function sourcesIn(folder: string): Promise<string[]> {
 
 function isSource(file: string): boolean {
   return file.endsWith('.c');
-}
-
-async function compile(compiler: string, args: readonly string[]): Promise<RunResult> {
-  try {
-    return await run([compiler, ...args], { timeoutMs: COMPILE_TIMEOUT_MS });
-  } catch (error) {
-    if (error instanceof CommandMissing) throw new Error(`The command ${compiler} is missing: ${ADVICE}.`);
-    throw error;
-  }
 }
 
 function explain(compiler: string, name: string, result: RunResult): string {

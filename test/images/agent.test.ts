@@ -8,6 +8,7 @@ import {
   GuestAgent,
   GuestGone,
   GuestRestarted,
+  GuestTimeout,
   LOST_AFTER_READY_LINES,
   MAX_COMMAND_BYTES,
   MAX_OUTPUT_LINES,
@@ -335,6 +336,47 @@ describe('a guest that restarts', () => {
     await port.expectCommand(/ reboot\n/);
     port.destroy();
     await expect(reboot).rejects.toThrow(GuestGone);
+  });
+});
+
+describe('a command that is given up', () => {
+  it('is interrupted, and its caller told what it said', async () => {
+    const { port, agent } = await readyAgent();
+    const patience = new AbortController();
+    const done = agent.run('work', { signal: patience.signal });
+    const [, id] = await port.expectCommand(/^(\d+) work\n/m);
+    port.say(`${id}|halfway\n`);
+    await new Promise(setImmediate);
+    patience.abort();
+    await expect(done).rejects.toThrow(/Given up in the guest: work.*\nhalfway/s);
+    expect(port.received.endsWith('\x03')).toBe(true);
+    port.say(`${id}=130\n`);
+    const next = agent.run('next');
+    const [, nextId] = await port.expectCommand(/^(\d+) next\n/m);
+    port.say(`${nextId}=0\n`);
+    expect((await next).status).toBe(0);
+  });
+
+  it('does not begin', async () => {
+    const { port, agent } = await readyAgent();
+    await expect(agent.run('work', { signal: AbortSignal.abort() })).rejects.toThrow(/before it began/);
+    expect(port.received).toBe('');
+  });
+
+  it('is left alone once it has ended', async () => {
+    const { port, agent } = await readyAgent();
+    const patience = new AbortController();
+    const done = agent.run('work', { signal: patience.signal });
+    const [, id] = await port.expectCommand(/^(\d+) work\n/m);
+    port.say(`${id}=0\n`);
+    await done;
+    patience.abort();
+    expect(port.received).not.toContain('\x03');
+  });
+
+  it('tells a timeout from other reasons', async () => {
+    const { agent } = await readyAgent();
+    await expect(agent.run('work', { timeoutMs: SOON_MS })).rejects.toThrow(GuestTimeout);
   });
 });
 

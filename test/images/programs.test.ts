@@ -203,6 +203,17 @@ describe('buildProgram', { timeout: COMPILING_MS }, () => {
     await expect(buildProgramIn(folder, 'any', missing)).rejects.toThrow(/no-such-gcc is missing: install gcc/);
   });
 
+  it('takes what it has built from the same sources where there is no compiler any more', async () => {
+    await source('int main(void) { return 0; }\n');
+    const compiler = join(folder, 'compiler');
+    await writeFile(compiler, '#!/bin/sh\nexec gcc "$@"\n', { mode: 0o755 });
+    const built = await buildProgramIn(folder, 'kept', { ...options(), compiler });
+    await rm(compiler);
+    expect(await buildProgramIn(folder, 'kept', { ...options(), compiler })).toBe(built);
+    await source('int main(void) { return 1; }\n');
+    await expect(buildProgramIn(folder, 'kept', { ...options(), compiler })).rejects.toThrow(/is missing: install gcc/);
+  });
+
   it('says what to install when there is no static C library', async () => {
     await source('int main(void) { return 0; }\n');
     const compiler = join(folder, 'gcc');
