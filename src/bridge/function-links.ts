@@ -1,0 +1,89 @@
+/** The links of one function to the server, one after the other: each QEMU that connects gets one. */
+import { closeDescriptor } from '../posix/socket.ts';
+import type { Detail } from '../vfio-user/connection.ts';
+import { connectVfioUser, type VfioUserLink } from '../vfio-user/websocket/link.ts';
+
+export type LinkNote = (kind: string, detail: Detail) => void;
+
+export interface FunctionLinksOptions {
+  /** Of the function. */
+  readonly url: string;
+  readonly token?: string | undefined;
+  readonly ca?: string | Buffer | undefined;
+  readonly graceMilliseconds?: number | undefined;
+  readonly note: LinkNote;
+}
+
+export class FunctionLinks {
+  /** Connections that were lost and made again. */
+  reconnections = 0;
+  private current: VfioUserLink | undefined;
+  /** Waits for the end of the link before, which has the function until then. */
+  private next: number | undefined;
+  private running: Promise<void> | undefined;
+  private closed = false;
+
+  constructor(private readonly options: FunctionLinksOptions) {}
+
+  /** There is a connection to the server now. */
+  get connected(): boolean {
+    return this.current?.state === 'open';
+  }
+
+  /** Links a stream with the messages profile on its other end to the server; owns it from here on. */
+  link(stream: number): void {
+    // There is one QEMU at a time: who waited has gone.
+    this.drop();
+    this.next = stream;
+    if (this.closed) this.drop();
+    else this.running ??= this.runAll();
+  }
+
+  /** A connection that is being made is not waited for: it ends when it is there. */
+  async close(): Promise<void> {
+    this.closed = true;
+    this.drop();
+    if (this.current === undefined) return;
+    await this.current.close();
+    await this.running;
+  }
+
+  private drop(): void {
+    if (this.next !== undefined) closeDescriptor(this.next);
+    this.next = undefined;
+  }
+
+  private async runAll(): Promise<void> {
+    for (let stream = this.next; stream !== undefined; stream = this.next) {
+      this.next = undefined;
+      await this.run(stream);
+    }
+    this.running = undefined;
+  }
+
+  private async run(stream: number): Promise<void> {
+    const { url, token, ca, graceMilliseconds, note } = this.options;
+    let link: VfioUserLink;
+    try {
+      link = await connectVfioUser({
+        url,
+        token,
+        ca,
+        graceMilliseconds,
+        descriptor: stream,
+        note: (kind, detail) => {
+          if (kind === 'link.resumed') this.reconnections++;
+          note(kind, detail);
+        },
+      });
+    } catch (error) {
+      note('link.failed', { reason: error instanceof Error ? error.message : String(error) });
+      return;
+    }
+    this.current = link;
+    note('link.opened', { url, grace: link.graceMilliseconds });
+    if (this.closed) await link.close();
+    await link.closed;
+    this.current = undefined;
+  }
+}

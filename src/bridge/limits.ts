@@ -1,0 +1,14 @@
+/** Every bound of the bridge that the protocol's own limits (vfio-user/limits.ts) do not name. */
+
+/** Vectors of one interrupt index: the most that an MSI-X table has (PCI, section "Message Control Register for MSI-X"). */
+export const MAX_VECTORS = 2048;
+/** Indexes of PCI functions: INTx, MSI, MSI-X, ERR, REQ (linux/vfio.h, VFIO_PCI_*_IRQ_INDEX). */
+export const INTERRUPT_INDEXES = 5;
+/** DMA messages of the server that wait because only QEMU reaches that memory, of one client; more are refused. */
+export const MAX_CLIENT_DMA_MESSAGES = 4096;
+/** Bytes that they write. At least the window of a server that writes ahead. */
+export const MAX_CLIENT_DMA_BYTES = 8 * 1048576;
+/** Milliseconds that the answer to such a message waits for room towards a server that does not read. */
+export const ANSWER_TIMEOUT = 30_000;
+/** Functions of one bridge. */
+export const MAX_FUNCTIONS = 256;

@@ -1,0 +1,100 @@
+/** The commands of QEMU that concern this host's memory and the agreement about descriptors. */
+import { closeDescriptor } from '../posix/socket.ts';
+import { Errno } from '../vfio-user/device-model.ts';
+import type { Header } from '../vfio-user/header.ts';
+import { Command, DmaMap, DmaUnmap, Version } from '../vfio-user/spec.ts';
+import { parseVersion, VersionError } from '../vfio-user/version.ts';
+import { isPosted, passOn } from './pass-on.ts';
+import type { Relay } from './relay.ts';
+import type { Settlement } from './requests.ts';
+
+type Descriptors = readonly number[];
+
+/** There is nothing to do when the answer comes; until then no other such command goes out. */
+const NOTHING_TO_SETTLE: Settlement = { settle() {} };
+
+export function version(relay: Relay, header: Header, payload: number, length: number, descriptors: Descriptors): void {
+  for (const descriptor of descriptors) closeDescriptor(descriptor);
+  if (relay.proposal !== undefined || descriptors.length > 0 || isPosted(header)) {
+    const why = relay.proposal !== undefined ? 'second VERSION' : 'VERSION with descriptors, or without a reply';
+    relay.end('handshake failed', { why });
+    return;
+  }
+  try {
+    const { capabilities } = parseVersion(relay.qemu.input, payload, length, relay.limits);
+    relay.proposal = { capabilities, dataBytes: length - Version.bytes };
+  } catch (error) {
+    if (!(error instanceof VersionError)) throw error;
+    relay.end('handshake failed', { why: error.message });
+    return;
+  }
+  relay.requests.add(header.id, Command.version, NOTHING_TO_SETTLE);
+  passOn(relay.qemu, payload, length, relay.server);
+}
+
+/** The region is here before the server knows of it, and goes again where the server does not want it. */
+export function dmaMap(relay: Relay, header: Header, payload: number, length: number, descriptors: Descriptors): void {
+  const { qemu, memory } = relay;
+  const view = qemu.inputView;
+  const flags = length < DmaMap.bytes ? 0 : view.getUint32(payload + DmaMap.flags, true);
+  const known = flags !== 0 && (flags & ~(DmaMap.readable | DmaMap.writable)) === 0;
+  if (!known || view.getUint32(payload + DmaMap.argsz, true) < DmaMap.bytes || descriptors.length > 1) {
+    relay.refuse(header, Errno.EINVAL, descriptors);
+    return;
+  }
+  const address = view.getBigUint64(payload + DmaMap.address, true);
+  const size = view.getBigUint64(payload + DmaMap.size, true);
+  const errno = memory.map({
+    address,
+    size,
+    offset: view.getBigUint64(payload + DmaMap.offset, true),
+    descriptor: descriptors[0] ?? -1,
+    readable: (flags & DmaMap.readable) !== 0,
+    writable: (flags & DmaMap.writable) !== 0,
+  });
+  if (errno !== Errno.ok) {
+    relay.refuse(header, errno, []);
+    return;
+  }
+  if (!isPosted(header)) {
+    relay.requests.add(header.id, Command.dmaMap, {
+      settle(refused) {
+        if (refused !== Errno.ok) memory.unmap(address, size);
+      },
+    });
+  }
+  passOn(qemu, payload, length, relay.server);
+}
+
+/** The region stays here until the server has let it go: what it does until then is in its right. */
+export function dmaUnmap(
+  relay: Relay,
+  header: Header,
+  payload: number,
+  length: number,
+  descriptors: Descriptors,
+): void {
+  const { qemu, memory } = relay;
+  if (length < DmaUnmap.bytes || descriptors.length > 0) {
+    relay.refuse(header, Errno.EINVAL, descriptors);
+    return;
+  }
+  const view = qemu.inputView;
+  const all = (view.getUint32(payload + DmaUnmap.flags, true) & DmaUnmap.all) !== 0;
+  const address = view.getBigUint64(payload + DmaUnmap.address, true);
+  const size = view.getBigUint64(payload + DmaUnmap.size, true);
+  const unmap = () => {
+    if (all) memory.unmapAll();
+    else memory.unmap(address, size);
+  };
+  if (!isPosted(header)) {
+    relay.requests.add(header.id, Command.dmaUnmap, {
+      settle(refused) {
+        if (refused === Errno.ok) unmap();
+      },
+    });
+  }
+  passOn(qemu, payload, length, relay.server);
+  // Nobody will say when the server has done it.
+  if (isPosted(header)) unmap();
+}
