@@ -1,0 +1,70 @@
+/**
+ * The container engine that the tests of the project `containers` use, and the images that they use it with. The global set-up
+ * has found or started it (setup.ts); tests only ask.
+ */
+import { baseImages } from './base-images.ts';
+import { Docker } from './docker.ts';
+
+/** Where the global set-up leaves for the workers what it has found. */
+export const ENGINE_VARIABLE = 'VIOMMU_TEST_ENGINE';
+
+export type Engine = { readonly host: string } | { readonly skipped: string };
+
+/** The engine's address as `DOCKER_HOST` takes it, or why there is none. */
+export async function containerEngine(): Promise<Engine> {
+  const found = process.env[ENGINE_VARIABLE];
+  if (found === undefined) return { skipped: 'not run in the test project `containers`, whose set-up finds an engine' };
+  return JSON.parse(found) as Engine;
+}
+
+export interface TestImages {
+  readonly server: string;
+  readonly qemu: string;
+  /** What they are made from. */
+  readonly nodeBase: string;
+  readonly debianBase: string;
+}
+
+/** On everything that the tests make. */
+export const TEST_LABEL = 'viommu.test';
+
+/** Each has a tag, because a builder without a tag on a stage forgets it with the next `image prune`. */
+const STAGES = ['dependencies', 'build', 'server', 'compiler', 'guest', 'qemu'] as const;
+const PROXY_VARIABLES = ['http_proxy', 'https_proxy', 'no_proxy', 'HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY'];
+
+const tag = (stage: (typeof STAGES)[number]) =>
+  stage === 'server' || stage === 'qemu' ? `viommu-${stage}:test` : `viommu-stage-${stage}:test`;
+
+let images: Promise<TestImages> | undefined;
+
+/**
+ * The images, built from this checkout; fast where nothing has changed. Throws with the builder's output when that fails.
+ * `VIOMMU_NODE_BASE` and `VIOMMU_DEBIAN_BASE` name other bases.
+ */
+export function buildImages(): Promise<TestImages> {
+  images ??= build();
+  return images;
+}
+
+async function build(): Promise<TestImages> {
+  const engine = await containerEngine();
+  if ('skipped' in engine) throw new Error(`There is no container engine: ${engine.skipped}`);
+  const docker = new Docker(engine.host);
+  const bases = await baseImages(docker);
+  for (const stage of STAGES) {
+    const start = performance.now();
+    await buildStage(docker, stage, bases.node);
+    console.log(`containers: ${tag(stage)} in ${((performance.now() - start) / 1000).toFixed(1)} s`);
+  }
+  return { server: tag('server'), qemu: tag('qemu'), nodeBase: bases.node, debianBase: bases.debian };
+}
+
+async function buildStage(docker: Docker, stage: (typeof STAGES)[number], nodeBase: string): Promise<void> {
+  const proxies = PROXY_VARIABLES.filter(name => process.env[name] !== undefined);
+  await docker.build({
+    target: stage,
+    tag: tag(stage),
+    file: 'images/Dockerfile',
+    arguments: [`NODE_BASE=${nodeBase}`, ...proxies],
+  });
+}
