@@ -1,7 +1,6 @@
 /** What a command that runs a machine does for the debugger: tells findings as they come, records, and writes the reports at the end. */
 import { writeFileSync } from 'node:fs';
 import type { FindingsAnswer } from '../machine/debug-commands.ts';
-import type { MachineHost } from '../machine/host.ts';
 import type { RecordTap } from '../machine/record-taps.ts';
 import type { RecordingWriter } from '../trace/recording/writer.ts';
 import type { ReportOptions } from '../trace/report/counts.ts';
@@ -11,6 +10,7 @@ import { reportSarif } from '../trace/report/sarif.ts';
 import { reportText } from '../trace/report/text.ts';
 import type { Finding } from '../trace/sanitizer/finding.ts';
 import { CommandFailure, ExitStatus } from './errors.ts';
+import type { DebuggedMachine } from './machine-access.ts';
 import { createRecording } from './recording-file.ts';
 import { failsOn, type ReportFormat, type SanitizeFlags } from './sanitize-options.ts';
 
@@ -29,7 +29,7 @@ export class DebugSession {
   private readonly problems: string[] = [];
 
   private constructor(
-    private readonly host: MachineHost,
+    private readonly host: DebuggedMachine,
     private readonly flags: SanitizeFlags,
     private readonly say: Say,
     private readonly complain: Say,
@@ -40,7 +40,7 @@ export class DebugSession {
    * later is told by `complain`, at once.
    */
   static async start(
-    host: MachineHost,
+    host: DebuggedMachine,
     flags: SanitizeFlags,
     say: Say,
     complain: Say = line => console.error(`viommu: ${line}`),
@@ -109,12 +109,12 @@ export class DebugSession {
   }
 
   private async record(path: string): Promise<void> {
-    const { description } = this.host;
+    const { description, kinds } = this.host;
     let isStarting = true;
     const onError = (error: Error) => {
       if (!isStarting) this.problem(`the recording stops: cannot write ${path}: ${error.message}`);
     };
-    const writer = await createRecording(path, description, this.flags.recordClasses, undefined, onError);
+    const writer = await createRecording(path, description, this.flags.recordClasses, kinds, onError);
     try {
       await writer.settled();
     } catch (error) {
@@ -123,7 +123,8 @@ export class DebugSession {
     }
     isStarting = false;
     this.writer = writer;
-    this.tap = this.host.record(this.flags.recordClasses, words => writer.append(words));
+    const take = (words: Int32Array) => writer.append(words);
+    this.tap = await this.host.record(this.flags.recordClasses, take, batches => writer.lost(batches));
   }
 
   private async closeRecording(): Promise<void> {

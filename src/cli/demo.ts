@@ -16,12 +16,14 @@ import { addGuestOptions, type GuestFlags, guestConfiguration, positive } from '
 import { GuestRun } from './guest-run.ts';
 import { catchInterrupt, unlessInterrupted } from './interrupt.ts';
 import { judgeKernelLog } from './kernel-log.ts';
+import type { GuestMachine } from './machine-access.ts';
 import { addIommuOptions, type MachineFlags } from './machine-options.ts';
 import { printProgress } from './progress.ts';
 import { addSanitizeOptions, checkSanitizeFlags, type SanitizeFlags } from './sanitize-options.ts';
+import { addServerOptions, machineSource, type ServerFlags } from './server-options.ts';
 import { stockGuest } from './stock-guest.ts';
 
-interface DemoFlags extends GuestFlags, SanitizeFlags, Pick<MachineFlags, 'cachingMode' | 'compat'> {
+interface DemoFlags extends GuestFlags, SanitizeFlags, ServerFlags, Pick<MachineFlags, 'cachingMode' | 'compat'> {
   readonly iommu: DemoIommu;
   readonly topology: TopologyKind;
   readonly rounds: number;
@@ -53,6 +55,8 @@ Examples:
   $ viommu demo --iommu dma-iommu           # every operation of Windows' DMA_IOMMU_INTERFACE
   $ viommu demo --rounds 3                  # three times, rebooting the guest in between
   $ viommu demo --json | jq .passed
+  $ viommu demo --server /run/viommu        # the same, with the machine in 'viommu serve --on-demand' there
+  $ VIOMMU_TOKEN=... viommu demo --server ws://lab:7180
 `;
 
 export function addDemo(program: Command): void {
@@ -75,7 +79,7 @@ export function addDemo(program: Command): void {
     .option('--json', 'print one JSON document instead of a table')
     .option('--verbose', "also print the guest kernel's log and every event of the server")
     .addHelpText('after', EXAMPLES);
-  addSanitizeOptions(addGuestOptions(addIommuOptions(command))).action(demo);
+  addSanitizeOptions(addServerOptions(addGuestOptions(addIommuOptions(command)))).action(demo);
 }
 
 async function demo(flags: DemoFlags): Promise<void> {
@@ -110,7 +114,7 @@ async function demo(flags: DemoFlags): Promise<void> {
 
 interface DemoRun {
   readonly session: DebugSession;
-  readonly guest: GuestRun;
+  readonly guest: GuestRun<GuestMachine>;
   readonly agent: GuestAgent;
   readonly console: ConsoleWatch;
   readonly description: MachineDescription;
@@ -121,6 +125,7 @@ interface DemoRun {
 
 async function prepareAndStart(flags: DemoFlags): Promise<DemoRun> {
   checkSanitizeFlags(flags);
+  const source = machineSource(flags);
   const topology = describeTopology(flags.topology, DEVICES);
   const devices = topology.endpoints.map(
     ({ requesterId }) => `edu@${formatRequesterId(requesterId)}${DEVICE_OPTIONS[flags.iommu]}`,
@@ -136,7 +141,8 @@ async function prepareAndStart(flags: DemoFlags): Promise<DemoRun> {
   const events: TraceEvent[] = [];
   printProgress(`Starting QEMU ${installation.version} (${configuration.accelerator}) with Debian's stock kernel`);
   let session: DebugSession | undefined;
-  const guest = await GuestRun.start({
+  const guest = await GuestRun.startFrom({
+    source,
     description,
     sanitize: flags.sanitize,
     prepare: async host => {

@@ -1,4 +1,4 @@
-/** One guest with our machine behind it: serve, learn where the IOMMU is, write the tables, start QEMU; and end it all. */
+/** One guest with a machine of ours behind it: have it served, learn where the IOMMU is, write the tables, start QEMU; and end it all. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,14 +9,15 @@ import { launchQemu, type RunningQemu } from '../../qemu/launch.ts';
 import type { Progress } from '../../qemu/progress.ts';
 import type { QemuInstallation } from '../../qemu/provision.ts';
 import type { MachineDescription } from '../machine/description.ts';
-import { MachineHost } from '../machine/host.ts';
+import type { MachineHost } from '../machine/host.ts';
 import type { SanitizePolicy } from '../trace/sanitizer/policy.ts';
 import type { TraceEvent } from '../trace/trace.ts';
 import { acpiTables, needsTables } from './acpi-tables.ts';
 import { CommandFailure } from './errors.ts';
+import { type GuestMachine, localMachines, type MachineSource } from './machine-access.ts';
 import { askPlacement, IOMMU_PLACED, type PlacementQuestion, probeOptions } from './placement.ts';
 
-export interface GuestRunOptions {
+export interface GuestRunOptions<Machine extends GuestMachine = MachineHost> {
   readonly description: MachineDescription;
   readonly installation: QemuInstallation;
   readonly configuration: MachineConfiguration;
@@ -29,28 +30,41 @@ export interface GuestRunOptions {
   /** Which mistakes to look for. Default: as `MachineHost` has it. */
   readonly sanitize?: SanitizePolicy;
   /** Called before the guest starts. */
-  readonly prepare?: (host: MachineHost) => Promise<void>;
+  readonly prepare?: (host: Machine) => Promise<void>;
+  /** QEMU waits for an answer of the machine for at least so many milliseconds. Default: what the machine's source says. */
+  readonly answerMilliseconds?: number;
 }
 
-export class GuestRun {
+/** A run whose machine comes from somewhere else. */
+export interface SourcedRunOptions<Machine extends GuestMachine> extends GuestRunOptions<Machine> {
+  readonly source: MachineSource<Machine>;
+}
+
+export class GuestRun<Machine extends GuestMachine = MachineHost> {
   private constructor(
-    readonly host: MachineHost,
+    readonly host: Machine,
     readonly qemu: RunningQemu,
-    /** Rejects when the guest cannot be right any more: the IOMMU moved, or the device thread ended. */
+    /** Rejects when the guest cannot be right any more: the IOMMU moved, or the machine ended. */
     readonly broken: Promise<never>,
     private readonly removeFiles: () => void,
   ) {}
 
+  /** The machine is served by this process. */
   static async start(options: GuestRunOptions): Promise<GuestRun> {
+    return await GuestRun.startFrom({ ...options, source: localMachines });
+  }
+
+  static async startFrom<From extends GuestMachine>(options: SourcedRunOptions<From>): Promise<GuestRun<From>> {
+    const { description, sanitize, source } = options;
     const { directory, removeFiles } = temporaryDirectory();
-    let host: MachineHost | undefined;
+    let host: From | undefined;
     try {
-      host = await MachineHost.start(options.description, directory, { sanitize: options.sanitize });
-      const address = needsTables(options.description) ? await askPlacement(question(options), host) : undefined;
+      host = await source.start({ description, directory, sanitize });
+      const address = needsTables(description) ? await askPlacement(question(options), host) : undefined;
       host.on('event', options.onEvent);
       await options.prepare?.(host);
       const broken = watch(host, options, address);
-      const qemu = await launch(host, options, address);
+      const qemu = await launchUnless(broken, host, options, address);
       return new GuestRun(host, qemu, broken, removeFiles);
     } catch (error) {
       await host?.stop();
@@ -81,16 +95,46 @@ function temporaryDirectory(): { readonly directory: string; removeFiles(): void
   };
 }
 
-function question({ description, installation, configuration, progress }: GuestRunOptions): PlacementQuestion {
+function question({
+  description,
+  installation,
+  configuration,
+  progress,
+}: Pick<GuestRunOptions, keyof PlacementQuestion>): PlacementQuestion {
   return { description, installation, configuration, progress };
 }
 
-async function launch(host: MachineHost, options: GuestRunOptions, address: bigint | undefined): Promise<RunningQemu> {
+/** A QEMU that starts on a machine that goes away may never answer. */
+async function launchUnless<From extends GuestMachine>(
+  broken: Promise<never>,
+  host: From,
+  options: SourcedRunOptions<From>,
+  address: bigint | undefined,
+): Promise<RunningQemu> {
+  const launching = launch(host, options, address);
+  try {
+    return await Promise.race([launching, broken]);
+  } catch (error) {
+    launching.then(
+      qemu => qemu.quit(),
+      () => {},
+    );
+    // A machine that went away is why, and says it better.
+    await host.statistics().catch(() => broken);
+    throw error;
+  }
+}
+
+async function launch<From extends GuestMachine>(
+  host: From,
+  options: SourcedRunOptions<From>,
+  address: bigint | undefined,
+): Promise<RunningQemu> {
   const { iommu, ...endpointSockets } = host.sockets;
   const tables = address === undefined ? undefined : acpiTables(options.configuration.topology, address);
   return await launchQemu({
     installation: options.installation,
-    machine: options.configuration,
+    machine: patient(options),
     ...(iommu === undefined ? {} : { iommuSocket: iommu }),
     endpointSockets,
     acpiTables: tables ? [tables.dmar, ...(tables.ssdt ? [tables.ssdt] : [])] : [],
@@ -99,7 +143,24 @@ async function launch(host: MachineHost, options: GuestRunOptions, address: bigi
   });
 }
 
-function watch(host: MachineHost, options: GuestRunOptions, promised: bigint | undefined): Promise<never> {
+/** Only for the guest itself: the firmware's answer is remembered for a configuration, and this moves nothing. */
+function patient<From extends GuestMachine>(options: SourcedRunOptions<From>): MachineConfiguration {
+  const { configuration, source } = options;
+  const milliseconds = Math.max(options.answerMilliseconds ?? 0, source.answerMilliseconds ?? 0);
+  if (milliseconds === 0) return configuration;
+  return { ...configuration, extra: [...answerTimeout(milliseconds), ...(configuration.extra ?? [])] };
+}
+
+/** QEMU gives a device up that does not answer an access within this time; 5 seconds unless it is told otherwise. */
+export function answerTimeout(milliseconds: number): string[] {
+  return ['-global', `vfio-user-pci.x-msg-timeout=${milliseconds}`];
+}
+
+function watch<From extends GuestMachine>(
+  host: From,
+  options: SourcedRunOptions<From>,
+  promised: bigint | undefined,
+): Promise<never> {
   const broken = new Promise<never>((_, reject) => {
     host.on('event', event => {
       if (event.kind !== IOMMU_PLACED || promised === undefined) return;

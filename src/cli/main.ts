@@ -3,15 +3,19 @@ import { Command, CommanderError } from 'commander';
 import { DescriptionError } from '../machine/description.ts';
 import { addAcpi } from './acpi.ts';
 import { addBoot } from './boot.ts';
+import { addBridge } from './bridge.ts';
 import { addDemo } from './demo.ts';
 import { addDomain } from './domain.ts';
 import { CommandFailure, ExitStatus, UsageError } from './errors.ts';
 import { addExplain } from './explain.ts';
+import { addFetch } from './fetch.ts';
+import { addGuest } from './guest.ts';
 import { addInspect } from './inspect.ts';
 import { Interrupted } from './interrupt.ts';
 import { addQemuArgs } from './qemu-args.ts';
 import { addRecord } from './record.ts';
 import { addServe } from './serve.ts';
+import { addTest } from './test.ts';
 import { addTrace } from './trace.ts';
 
 const EXAMPLES = `
@@ -40,10 +44,14 @@ function buildProgram(): Command {
   program.commandsGroup('Run a machine:');
   addDemo(program);
   addServe(program);
+  addBridge(program);
   addBoot(program);
+  addGuest(program);
+  addTest(program);
   addQemuArgs(program);
   addAcpi(program);
   addDomain(program);
+  addFetch(program);
   program.commandsGroup('Debug DMA:');
   addTrace(program);
   addRecord(program);

@@ -10,6 +10,7 @@ import { findKind } from '../devices/kinds.ts';
 import { vtdFunctionDefinition } from '../iommu/vtd/function.ts';
 import type { MachineDescription } from '../machine/description.ts';
 import { MachineHost } from '../machine/host.ts';
+import type { GuestMachine } from './machine-access.ts';
 
 export const IOMMU_PLACED = 'iommu.placed';
 
@@ -29,7 +30,10 @@ export function probeOptions({ description, ...rest }: PlacementQuestion): Probe
 }
 
 /** The remembered address, or one learnt by running firmware against `host`, whose sockets must be free. */
-export async function askPlacement(question: PlacementQuestion, host: MachineHost): Promise<bigint> {
+export async function askPlacement(
+  question: PlacementQuestion,
+  host: Pick<GuestMachine, 'sockets' | 'waitFor'>,
+): Promise<bigint> {
   const { iommu: iommuSocket, ...endpointSockets } = host.sockets;
   return await probeIommuBar({
     ...probeOptions(question),

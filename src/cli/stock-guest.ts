@@ -4,12 +4,14 @@ import type { Boot } from '../../qemu/command-line.ts';
 import { provisionGuestPackages } from '../../qemu/provision.ts';
 import { printProgress } from './progress.ts';
 
-export async function stockGuest(append: string): Promise<Boot> {
+/** `files`: more of them, by their absolute path in the guest. */
+export async function stockGuest(append: string, files: Readonly<Record<string, string>> = {}): Promise<Boot> {
   const packages = await provisionGuestPackages({ progress: printProgress });
   const initrd = await buildInitramfs({
     kernel: packages,
     busybox: packages.busybox,
     programs: ['dma-demo', 'dma-iommu-demo', 'dma-soak', 'first-bug', 'wrong-dma-iommu', 'wrong-vtd'],
+    extraFiles: files,
     progress: printProgress,
   });
   return { kind: 'kernel', kernel: packages.vmlinuz, initrd, append };

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { UsageError } from '../../src/cli/errors.ts';
-import { placeFrom, serveAt } from '../../src/cli/serve-remote.ts';
+import { placesFrom, serveAt } from '../../src/cli/serve-remote.ts';
 import { PAGE_DIRECTORY } from '../../src/inspector/page-files.ts';
 import { RemoteMachine } from '../../src/inspector/remote-client.ts';
 import { FakePort } from '../inspector/support.ts';
@@ -12,18 +12,22 @@ import { event, named, write } from '../trace/recording/support.ts';
 
 describe('where the page is served', () => {
   it.each([
-    [{}, undefined],
-    [{ listen: '8123' }, '8123'],
-    [{ inspect: true as const }, '0'],
-    [{ inspect: '1.2.3.4:5' }, '1.2.3.4:5'],
-    [{ inspect: true as const, listen: '8123' }, '8123'],
-    [{ inspect: '8123', listen: '8123' }, '8123'],
-  ])('%o is at %s', (flags, place) => {
-    expect(placeFrom(flags)).toBe(place);
+    [{}, []],
+    [{ listen: '8123' }, ['8123']],
+    [{ inspect: true as const }, ['0']],
+    [{ inspect: '1.2.3.4:5' }, ['1.2.3.4:5']],
+    [{ inspect: true as const, listen: '8123' }, ['8123']],
+    [{ inspect: '8123', listen: '8123' }, ['8123']],
+    [{ listen: ['unix', '1', '2'] }, ['unix', '1', '2']],
+    [{ inspect: true as const, listen: ['unix'] }, ['unix', '0']],
+    [{ inspect: '8123', listen: ['unix:/a'] }, ['unix:/a', '8123']],
+    [{ inspect: true as const, listen: ['unix', '8123'] }, ['unix', '8123']],
+  ])('%o is at %s', (flags, places) => {
+    expect(placesFrom(flags)).toEqual(places);
   });
 
   it('is one place', () => {
-    expect(() => placeFrom({ inspect: '1', listen: '2' })).toThrow(UsageError);
+    expect(() => placesFrom({ inspect: '1', listen: '2' })).toThrow(UsageError);
   });
 });
 
