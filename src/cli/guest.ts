@@ -5,9 +5,9 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { copyIn } from '../../images/guest/copy-in.ts';
 import { shellWord } from '../../qemu/command-line.ts';
 import { ExitStatus, UsageError } from './errors.ts';
-import { GuestClient, GuestFailure } from './guest-client.ts';
-import { parseCopy } from './guest-copies.ts';
-import { FailureReason, MAX_TIMEOUT_MS } from './guest-protocol.ts';
+import { GuestClient, GuestFailure } from './guest/client.ts';
+import { parseCopy } from './guest/copies.ts';
+import { FailureReason, MAX_TIMEOUT_MS } from './guest/protocol.ts';
 
 /** As ssh(1) and timeout(1) have them: no status of the command's own is known. */
 const STATUS_UNKNOWN = 255;

@@ -1,7 +1,7 @@
 /** What a guest that runs headless leaves in its directory, for `viommu guest` and for health checks. */
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { CommandFailure, UsageError } from './errors.ts';
+import { CommandFailure, UsageError } from '../errors.ts';
 
 export const AGENT_SOCKET = 'agent.sock';
 export const GUEST_FILE = 'guest.json';

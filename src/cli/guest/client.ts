@@ -1,11 +1,11 @@
 /** The side of `viommu guest ...`: asks a guest that runs headless, through the socket in its directory. */
 import { createConnection, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { CommandResult, RunOptions } from '../../images/guest/agent.ts';
-import { LineReader } from '../../images/guest/lines.ts';
-import { CommandFailure } from './errors.ts';
-import { agentSocket } from './guest-directory.ts';
-import { FailureReason, type GuestAnswer } from './guest-protocol.ts';
+import type { CommandResult, RunOptions } from '../../../images/guest/agent.ts';
+import { LineReader } from '../../../images/guest/lines.ts';
+import { CommandFailure } from '../errors.ts';
+import { agentSocket } from './directory.ts';
+import { FailureReason, type GuestAnswer } from './protocol.ts';
 
 const RETRY_MS = 100;
 

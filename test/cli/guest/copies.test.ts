@@ -1,10 +1,10 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { UsageError } from '../../src/cli/errors.ts';
-import { commandLine } from '../../src/cli/guest.ts';
-import { copiesByPath, parseCopy } from '../../src/cli/guest-copies.ts';
-import { temporaryDirectory } from '../guest/support.ts';
+import { UsageError } from '../../../src/cli/errors.ts';
+import { copiesByPath, parseCopy } from '../../../src/cli/guest/copies.ts';
+import { commandLine } from '../../../src/cli/guest.ts';
+import { temporaryDirectory } from '../../guest/support.ts';
 
 let directory: ReturnType<typeof temporaryDirectory>;
 let file: (name: string) => string;

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { MAX_TIMEOUT_MS, parseRequest, RequestError } from '../../src/cli/guest-protocol.ts';
+import { MAX_TIMEOUT_MS, parseRequest, RequestError } from '../../../src/cli/guest/protocol.ts';
 
 describe('a request', () => {
   it.each([

@@ -1,12 +1,12 @@
 /**
  * Lets any number of processes use the one agent of a guest: listens on a unix socket and gives each command its turn. The protocol is
- * told in guest-protocol.ts.
+ * told in protocol.ts.
  */
 import { chmodSync, rmSync } from 'node:fs';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
-import { type GuestAgent, GuestGone, GuestRestarted, GuestTimeout } from '../../images/guest/agent.ts';
-import { LineReader } from '../../images/guest/lines.ts';
-import { CommandFailure } from './errors.ts';
+import { type GuestAgent, GuestGone, GuestRestarted, GuestTimeout } from '../../../images/guest/agent.ts';
+import { LineReader } from '../../../images/guest/lines.ts';
+import { CommandFailure } from '../errors.ts';
 import {
   type ExecRequest,
   FailureReason,
@@ -17,7 +17,7 @@ import {
   MAX_UNREAD_BYTES,
   parseRequest,
   RequestError,
-} from './guest-protocol.ts';
+} from './protocol.ts';
 
 /** What the broker needs of a `GuestAgent`. */
 export type BrokeredAgent = Pick<GuestAgent, 'run' | 'ready'>;

@@ -9,12 +9,12 @@ import {
   GuestRestarted,
   GuestTimeout,
   type RunOptions,
-} from '../../images/guest/agent.ts';
-import { type BrokeredAgent, GuestBroker } from '../../src/cli/guest-broker.ts';
-import { GuestClient } from '../../src/cli/guest-client.ts';
-import { agentSocket, readGuestState, removeGuestState, writeGuestState } from '../../src/cli/guest-directory.ts';
-import { MAX_REQUESTS } from '../../src/cli/guest-protocol.ts';
-import { temporaryDirectory } from '../guest/support.ts';
+} from '../../../images/guest/agent.ts';
+import { type BrokeredAgent, GuestBroker } from '../../../src/cli/guest/broker.ts';
+import { GuestClient } from '../../../src/cli/guest/client.ts';
+import { agentSocket, readGuestState, removeGuestState, writeGuestState } from '../../../src/cli/guest/directory.ts';
+import { MAX_REQUESTS } from '../../../src/cli/guest/protocol.ts';
+import { temporaryDirectory } from '../../guest/support.ts';
 
 const LONG_MS = 10_000;
 

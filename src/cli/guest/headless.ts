@@ -1,12 +1,12 @@
 /** A guest without a terminal: its agent is offered in a directory, for `viommu guest ...` of any process that sees it. */
 import { rmSync } from 'node:fs';
-import { GuestAgent } from '../../images/guest/agent.ts';
-import { endWithProcess } from '../../qemu/children.ts';
-import type { RunningQemu } from '../../qemu/launch.ts';
-import type { Progress } from '../../qemu/progress.ts';
-import { GuestBroker, refuseTaken } from './guest-broker.ts';
-import { agentSocket, makeGuestDirectory, removeGuestState, writeGuestState } from './guest-directory.ts';
-import { MAX_TIMEOUT_MS } from './guest-protocol.ts';
+import { GuestAgent } from '../../../images/guest/agent.ts';
+import { endWithProcess } from '../../../qemu/children.ts';
+import type { RunningQemu } from '../../../qemu/launch.ts';
+import type { Progress } from '../../../qemu/progress.ts';
+import { GuestBroker, refuseTaken } from './broker.ts';
+import { agentSocket, makeGuestDirectory, removeGuestState, writeGuestState } from './directory.ts';
+import { MAX_TIMEOUT_MS } from './protocol.ts';
 
 /** Rejects where the directory cannot be used, or another guest uses it: better said before a guest starts. */
 export async function claimGuestDirectory(directory: string): Promise<void> {

@@ -1,7 +1,7 @@
 /** `FILE[:GUEST-PATH]`: files of the host that go into a guest. */
 import { statSync } from 'node:fs';
 import { basename, posix } from 'node:path';
-import { UsageError } from './errors.ts';
+import { UsageError } from '../errors.ts';
 
 /** Where a file goes if nothing is said. */
 export const GUEST_FOLDER = '/root';
