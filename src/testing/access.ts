@@ -1,6 +1,6 @@
 /** What tests ask of a machine, whether it runs in this process or behind the remote API. */
 import { HostPort } from '../inspector/host-port.ts';
-import { DROPPED_EVENT, FINDING_EVENT } from '../inspector/protocol.ts';
+import { DROPPED_EVENT, FINDING_EVENT, MACHINE_ENDED_EVENT, MACHINE_REMOVED_EVENT } from '../inspector/protocol.ts';
 import { ConnectionError, type RemoteMachine, type RemoteRecords } from '../inspector/remote-client.ts';
 import type { FindingsAnswer, MappingsAnswer } from '../machine/debug-commands.ts';
 import type { MachineDescription } from '../machine/description.ts';
@@ -59,6 +59,10 @@ export function hostAccess(host: MachineHost): MachineAccess {
 /** A machine that `viommu serve --listen` serves. Closing leaves it running. */
 export function remoteAccess(machine: RemoteMachine): MachineAccess {
   const told = new Map<string, Finding>();
+  let tellGone: () => void = () => {};
+  const gone = new Promise<void>(resolve => {
+    tellGone = resolve;
+  });
   return {
     async findings() {
       try {
@@ -81,11 +85,15 @@ export function remoteAccess(machine: RemoteMachine): MachineAccess {
         if (event === FINDING_EVENT) {
           const { finding } = detail as { readonly finding: Finding };
           told.set(finding.id, finding);
-        } else if (event !== DROPPED_EVENT) listener({ kind: event, source, detail } as MachineEvent);
+          return;
+        }
+        // The machine of somebody else's lease goes, the connection stays.
+        if (event === MACHINE_ENDED_EVENT || event === MACHINE_REMOVED_EVENT) tellGone();
+        else if (event !== DROPPED_EVENT) listener({ kind: event, source, detail } as MachineEvent);
       });
     },
     records: (classes, take) => machine.record(classes, take),
-    ended: machine.closed,
+    ended: Promise.race([machine.closed, gone]),
     close: () => machine.close(),
   };
 }
