@@ -1,0 +1,392 @@
+/** Makes an episode from a seed: conversations over some connections at a time, mostly valid, and then something is wrong. */
+
+import { dmaPayload, message } from '../../src/vfio-user/conformance/wire.ts';
+import { HeaderFlag } from '../../src/vfio-user/spec.ts';
+import { LOW_MEMORY_BYTES, tableWord } from './content.ts';
+import type { FunctionFacts } from './expectation.ts';
+import { compose, mutate, type Outgoing, strangeVersion, toBytes } from './messages.ts';
+import { anyAccess, bringUp, driverProgram, enable, type FunctionKind, longAccess } from './programs.ts';
+import { Random } from './random.ts';
+import { MAX_DESCRIPTORS, Reference } from './reference.ts';
+import {
+  ANSWER_WAYS,
+  type AnswerWay,
+  type DescriptorKind,
+  type Episode,
+  EVENTFDS,
+  type FileDescription,
+  OTHER_DESCRIPTORS,
+  type Step,
+} from './steps.ts';
+
+/** Somebody to talk to. */
+export interface Target {
+  /** `vtd/edu0`: the machine and its function. */
+  readonly name: string;
+  readonly kind: FunctionKind;
+  readonly facts: FunctionFacts;
+  /** How its clients may answer DMA: on a machine where work must go on beside them they answer. */
+  readonly answers: readonly AnswerWay[];
+}
+
+export interface GenerateOptions {
+  readonly seed: number;
+  readonly number: number;
+  readonly targets: readonly Target[];
+  /** At the same time. */
+  readonly clients: number;
+  /** About so many. */
+  readonly messages: number;
+}
+
+const MiB = 1048576;
+/** Ids that no server reaches within an episode: replies with them answer nothing. */
+const UNASKED_ID = 0x8000;
+const PATIENT_ANSWERS: readonly AnswerWay[] = ['right', 'right', 'right', 'error', 'late'];
+
+export const PATIENT: readonly AnswerWay[] = PATIENT_ANSWERS;
+export const ANY_ANSWERS: readonly AnswerWay[] = [...PATIENT_ANSWERS, ...PATIENT_ANSWERS, ...ANSWER_WAYS];
+
+interface Client {
+  readonly c: number;
+  target: Target | undefined;
+  reference: Reference | undefined;
+  nextId: number;
+  way: AnswerWay;
+  /** Actions until it answers rightly again. */
+  strayFor: number;
+}
+
+export function generateEpisode(options: GenerateOptions): Episode {
+  return new Generator(options).run();
+}
+
+class Generator {
+  private readonly random: Random;
+  private readonly steps: Step[] = [];
+  private readonly files: FileDescription[];
+  /** As they are by now. */
+  private readonly sizes: { bytes: number }[];
+  private readonly clients: Client[];
+  private messages = 0;
+
+  constructor(private readonly options: GenerateOptions) {
+    this.random = new Random(options.seed, options.number);
+    const seed = this.random.word();
+    this.files = [
+      { bytes: 4 * MiB, sealing: 'sealed', content: 'tables', seed },
+      { bytes: 1 * MiB, sealing: 'sealable', content: 'commands', seed: seed + 1 },
+      { bytes: 2 * MiB, sealing: 'unsealable', content: 'tables', seed: seed + 2 },
+      { bytes: 65536, sealing: 'sealable', content: 'zeros', seed },
+    ];
+    this.sizes = this.files.map(({ bytes }) => ({ bytes }));
+    this.clients = Array.from({ length: Math.min(options.clients, options.targets.length) }, (_, c) => ({
+      c,
+      target: undefined,
+      reference: undefined,
+      nextId: 1,
+      way: 'right',
+      strayFor: 0,
+    }));
+  }
+
+  run(): Episode {
+    const { random } = this;
+    while (this.messages < this.options.messages) {
+      const client = random.pick(this.clients);
+      if (client.reference === undefined || client.reference.closed) this.connect(client);
+      else this.act(client, client.reference, client.target!);
+    }
+    this.steps.push({ do: 'settle' });
+    const { seed, number } = this.options;
+    return { seed, number, files: this.files, steps: this.steps };
+  }
+
+  private connect(client: Client): void {
+    const { random } = this;
+    const { c } = client;
+    // That the server ends it is to be seen, more often than not.
+    if (client.reference?.closed === true && random.chance(85)) this.steps.push({ do: 'settle', c });
+    if (client.reference !== undefined) this.steps.push({ do: 'hang-up', c });
+    const taken = new Set(this.clients.filter(one => one !== client).map(({ target }) => target));
+    client.target = random.pick(this.options.targets.filter(target => !taken.has(target)));
+    client.reference = new Reference(client.target.facts, this.sizes);
+    client.nextId = random.below(65536);
+    client.way = 'right';
+    client.strayFor = 0;
+    this.steps.push({ do: 'connect', c, to: client.target.name });
+    if (random.chance(2)) {
+      this.send(client, anyAccess(random, client.target.kind));
+      return;
+    }
+    this.send(client, random.chance(95) ? compose.version() : strangeVersion(random));
+    if (client.reference.closed || random.chance(10)) return;
+    this.send(client, enable());
+    // With and without descriptors: memory that is mapped, and memory that is asked for.
+    const files = random.chance(50);
+    this.send(client, compose.map(0n, 4n * 1048576n, 0n, 3), files ? [{ is: 'file', file: 0 }] : []);
+    if (random.chance(80)) {
+      this.send(client, compose.map(0x400000n, 1048576n, 0n, 3), files ? [{ is: 'file', file: 1 }] : []);
+    }
+    if (random.chance(80)) for (const one of bringUp(random, client.target.kind)) this.send(client, one, [], true);
+  }
+
+  private act(client: Client, reference: Reference, target: Target): void {
+    const { random } = this;
+    const { c } = client;
+    if (client.strayFor > 0 && --client.strayFor === 0) {
+      this.comeBack(client);
+      return;
+    }
+    switch (
+      random.weighted({
+        program: 340,
+        access: 240,
+        map: 60,
+        unmap: 40,
+        info: 40,
+        interrupts: 40,
+        wrong: 110,
+        memory: 20,
+        answer: 12,
+        reply: 2,
+        flood: 2,
+        reset: 6,
+        hangUp: 1,
+        settle: 3,
+        shrink: 1,
+        signal: 10,
+        long: 6,
+        enable: 16,
+        manyDescriptors: 1,
+      })
+    ) {
+      case 'program':
+        for (const one of driverProgram(random, target.kind)) this.send(client, one, [], random.chance(70));
+        return;
+      case 'access':
+        this.send(client, anyAccess(random, target.kind), [], random.chance(20));
+        return;
+      case 'enable':
+        this.send(client, enable());
+        return;
+      case 'long':
+        this.send(client, longAccess(random));
+        return;
+      case 'map': {
+        const [one, descriptors] = this.mapping();
+        this.send(client, one, descriptors);
+        return;
+      }
+      case 'unmap':
+        this.send(client, this.unmapping(reference));
+        return;
+      case 'info':
+        this.send(
+          client,
+          random.pick([compose.deviceInfo(), compose.regionInfo(random.below(10)), compose.irqInfo(random.below(6))]),
+        );
+        return;
+      case 'interrupts': {
+        const [one, descriptors] = this.interrupts();
+        this.send(client, one, descriptors);
+        return;
+      }
+      case 'reset':
+        this.send(client, compose.reset(), [], random.chance(30));
+        return;
+      case 'wrong':
+        this.sendWrong(client, target);
+        return;
+      case 'reply':
+        this.sendReply(client);
+        return;
+      case 'flood':
+        this.flood(client, target);
+        return;
+      case 'memory': {
+        const file = random.below(this.files.length);
+        const bytes = new Uint8Array(BigUint64Array.from({ length: 4 }, () => tableWord(random)).buffer);
+        this.steps.push({ do: 'write', file, at: random.below((this.sizes[file]!.bytes || 64) - 32) & ~7, bytes });
+        return;
+      }
+      case 'answer':
+        client.way = random.pick(target.answers);
+        client.strayFor = client.way === 'right' ? 0 : 1 + random.below(40);
+        this.steps.push({ do: 'answer', c, way: client.way });
+        return;
+      case 'hangUp':
+        this.hangUp(client);
+        return;
+      case 'settle':
+        this.steps.push({ do: 'settle' });
+        return;
+      case 'shrink':
+        this.steps.push({ do: 'settle' }, { do: 'shrink', file: 2, bytes: this.shrunk() });
+        return;
+      case 'signal':
+        this.steps.push({ do: 'signal', number: random.below(EVENTFDS) });
+        return;
+      case 'manyDescriptors':
+        this.send(client, compose.deviceInfo(), this.descriptors(random.below(40)));
+        return;
+    }
+  }
+
+  private shrunk(): number {
+    const size = this.sizes[2]!;
+    size.bytes = Math.max(4096, size.bytes - 4096 * random16(this.random));
+    return size.bytes;
+  }
+
+  private send(client: Client, one: Outgoing, descriptors: readonly DescriptorKind[] = [], posted = false): void {
+    const bytes = toBytes(one, client.nextId, posted);
+    client.nextId = (client.nextId + 1) & 0xffff;
+    this.put(client, bytes, descriptors);
+  }
+
+  private put(client: Client, bytes: Uint8Array, descriptors: readonly DescriptorKind[]): void {
+    const { random } = this;
+    client.reference!.push(bytes, descriptors);
+    this.messages++;
+    const with_ = descriptors.length > 0 ? { descriptors } : {};
+    const cuts = random.chance(3) ? { cuts: this.cuts(bytes.length) } : {};
+    const joined = descriptors.length === 0 && random.chance(85) ? { joined: true } : {};
+    this.steps.push({ do: 'send', c: client.c, bytes, ...with_, ...cuts, ...joined });
+  }
+
+  /** Somewhere, or between all bytes. */
+  private cuts(length: number): number[] {
+    if (length < 100 && this.random.chance(20)) return Array.from({ length: length - 1 }, (_, i) => i + 1);
+    const cuts = Array.from({ length: 1 + this.random.below(3) }, () => 1 + this.random.below(Math.max(1, length - 1)));
+    return [...new Set(cuts)].filter(cut => cut < length).sort((a, b) => a - b);
+  }
+
+  private mapping(): [Outgoing, DescriptorKind[]] {
+    const { random } = this;
+    const pages = random.chance(80) ? 1 + random.below(64) : 1 + random.below(1024);
+    const address = random.chance(90)
+      ? BigInt(random.below(LOW_MEMORY_BYTES / 65536)) * 65536n
+      : random.edge() & ~4095n;
+    const flags = random.chance(80) ? 3 : random.below(4);
+    const offset = BigInt(random.below(256)) * 4096n;
+    const map = compose.map(address, BigInt(pages) * 4096n, random.chance(60) ? 0n : offset, flags);
+    if (random.chance(40)) return [map, []];
+    if (random.chance(85)) return [map, [{ is: random.chance(90) ? 'file' : 'read-only', file: random.below(4) }]];
+    return [map, this.descriptors(1 + random.below(random.chance(80) ? 1 : 3))];
+  }
+
+  private descriptors(count: number): DescriptorKind[] {
+    const { random } = this;
+    // The kernel ends a receive after them: more than it is asked to take are cut off, and that must be told from this side too.
+    const least = count > MAX_DESCRIPTORS ? MAX_DESCRIPTORS + 1 : count;
+    return Array.from({ length: Math.max(least, count) }, () => {
+      const kind = random.below(10);
+      if (kind < 2) return { is: 'file', file: random.below(4) };
+      if (kind < 4) return { is: 'eventfd', number: random.below(EVENTFDS) };
+      return { is: random.pick(OTHER_DESCRIPTORS) };
+    });
+  }
+
+  private unmapping(reference: Reference): Outgoing {
+    const { random } = this;
+    if (random.chance(5)) return compose.unmap(0n, 0n, 2);
+    const ranges = [...reference.mapped.values()];
+    if (ranges.length === 0 || random.chance(15)) {
+      return compose.unmap(BigInt(random.below(256)) * 65536n, BigInt(1 + random.below(64)) * 4096n);
+    }
+    const { address, size } = random.pick(ranges);
+    return compose.unmap(address, size);
+  }
+
+  private interrupts(): [Outgoing, DescriptorKind[]] {
+    const { random } = this;
+    const index = random.below(random.chance(90) ? 3 : 6);
+    const action = 8 << random.below(3);
+    const eventfd: DescriptorKind = { is: 'eventfd', number: random.below(EVENTFDS) };
+    switch (random.below(5)) {
+      case 0:
+        return [compose.setIrqs(1 | action, index, 0, random.below(3)), []];
+      case 1:
+        return [compose.setIrqs(2 | action, index, 0, 1, [random.below(2)]), []];
+      case 2:
+        return [
+          compose.setIrqs(4 | action, index, 0, 1),
+          random.chance(80) ? [eventfd] : this.descriptors(1 + random.below(2)),
+        ];
+      case 3:
+        return [compose.setIrqs(1 | 32, index, 0, 0), []];
+      default:
+        return [
+          compose.setIrqs(4 | 32, index, random.below(2), 1 + random.below(3)),
+          random.chance(50) ? [eventfd] : [],
+        ];
+    }
+  }
+
+  private sendWrong(client: Client, target: Target): void {
+    const { random } = this;
+    let [good, descriptors] = this.mapping();
+    if (random.chance(70)) {
+      descriptors = [];
+      good = random.pick([
+        compose.deviceInfo(),
+        compose.regionInfo(random.below(10)),
+        compose.irqInfo(random.below(6)),
+        this.unmapping(client.reference!),
+        this.interrupts()[0],
+        anyAccess(random, target.kind),
+        ...driverProgram(random, target.kind),
+        compose.reset(),
+        random.chance(20) ? strangeVersion(random) : compose.irqInfo(1),
+      ]);
+    }
+    const bytes = mutate(random, toBytes(good, client.nextId, false));
+    client.nextId = (client.nextId + 1) & 0xffff;
+    if (bytes.length > 0) this.put(client, bytes, descriptors);
+  }
+
+  /** To what nobody asked. */
+  private sendReply(client: Client): void {
+    const { random } = this;
+    const command = random.chance(80) ? 11 + random.below(2) : random.below(20);
+    const flags = HeaderFlag.typeReply | (random.chance(30) ? HeaderFlag.error : 0);
+    const payload = dmaPayload(BigInt(random.word()), random.below(64));
+    this.put(client, message(command, payload, { id: UNASKED_ID + random.below(0x8000), flags }), []);
+  }
+
+  /** Much, without reading the answers. */
+  private flood(client: Client, target: Target): void {
+    const { random } = this;
+    const { c } = client;
+    this.steps.push({ do: 'read', c, reading: false });
+    const one = random.chance(50) ? compose.read(0, 0, 4096) : anyAccess(random, target.kind);
+    const count = 50 + random.below(400);
+    for (let i = 0; i < count && client.reference?.closed === false; i++) this.send(client, one);
+    if (random.chance(20)) {
+      this.hangUp(client);
+      return;
+    }
+    this.steps.push({ do: 'read', c, reading: true });
+  }
+
+  /** What it has not answered at all holds up the work of its machine for as long as it is there. */
+  private comeBack(client: Client): void {
+    if (client.way === 'never') {
+      this.hangUp(client);
+      return;
+    }
+    client.way = 'right';
+    this.steps.push({ do: 'answer', c: client.c, way: 'right' });
+  }
+
+  private hangUp(client: Client): void {
+    this.steps.push({ do: 'hang-up', c: client.c });
+    client.reference = undefined;
+    client.target = undefined;
+  }
+}
+
+function random16(random: Random): number {
+  return 1 + random.below(16);
+}

@@ -1,0 +1,278 @@
+/** The fuzzer: a short run of it, and that it sees what is wrong. How much: VIOMMU_FUZZ_MESSAGES, VIOMMU_SOAK_CYCLES, VIOMMU_SOAK_ACCESSES. */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { EventLoop } from '../../src/posix/event-loop.ts';
+import { closeDescriptor, StreamSocket, socketPair } from '../../src/posix/socket.ts';
+import { mapPayload, message, unmapPayload, words } from '../../src/vfio-user/conformance/wire.ts';
+import { Command, HeaderFlag } from '../../src/vfio-user/spec.ts';
+import type { Expectation, FunctionFacts } from '../fuzz/expectation.ts';
+import type { FuzzFailure } from '../fuzz/failure.ts';
+import { ANY_ANSWERS, generateEpisode } from '../fuzz/generate.ts';
+import { compose, toBytes } from '../fuzz/messages.ts';
+import { Peer } from '../fuzz/peer.ts';
+import { Random } from '../fuzz/random.ts';
+import { Reference } from '../fuzz/reference.ts';
+import { shrink } from '../fuzz/shrink.ts';
+import { formatEpisode, parseEpisode } from '../fuzz/steps.ts';
+import { repository } from '../support.ts';
+
+const MESSAGES = process.env.VIOMMU_FUZZ_MESSAGES ?? '20000';
+const CYCLES = process.env.VIOMMU_SOAK_CYCLES ?? '500';
+const ACCESSES = process.env.VIOMMU_SOAK_ACCESSES ?? '50000';
+const RUN_MS = 280_000;
+
+const facts: FunctionFacts = {
+  regions: [
+    { flags: 3, size: 0x1000 },
+    { flags: 0, size: 0 },
+  ],
+  interrupts: [{ flags: 7, count: 1 }],
+};
+const files = [{ bytes: 65536 }];
+
+function run(program: string, ...args: string[]) {
+  const directory = mkdtempSync(join(tmpdir(), 'viommu-fuzz-test-'));
+  try {
+    return spawnSync(process.execPath, [join(repository, 'dist', 'test', 'fuzz', program), ...args], {
+      cwd: directory,
+      encoding: 'utf8',
+    });
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+describe('the server under the fuzzer', () => {
+  it('does what it must with every message', { timeout: RUN_MS }, () => {
+    const { status, stdout, stderr } = run('run.js', '--messages', MESSAGES, '--json', '--no-shrink');
+    expect(stderr).toBe('');
+    expect(status).toBe(0);
+    const result = JSON.parse(stdout) as { messages: number; replies: number; ended: number; witnessRounds: number };
+    expect(result.messages).toBeGreaterThanOrEqual(Number(MESSAGES));
+    expect(result.replies).toBeGreaterThan(result.messages / 10);
+    expect(result.ended).toBeGreaterThan(0);
+    expect(result.witnessRounds).toBeGreaterThan(0);
+  });
+
+  it('does not grow while clients come and go', { timeout: RUN_MS }, () => {
+    const { status, stdout, stderr } = run('soak.js', '--cycles', CYCLES, '--accesses', ACCESSES);
+    expect(stderr).toBe('');
+    expect(stdout).toContain('it stayed as it was');
+    expect(status).toBe(0);
+  });
+});
+
+describe('the reference', () => {
+  let expected: Expectation[];
+  let reference: Reference;
+  beforeEach(() => {
+    expected = [];
+    reference = new Reference(facts, files);
+    reference.onMessage = one => expected.push(one);
+  });
+  const version = toBytes(compose.version(), 1, false);
+
+  it('expects the same however a stream is cut', () => {
+    const stream = Buffer.concat([
+      version,
+      toBytes(compose.map(0n, 4096n, 0n, 3), 2, false),
+      toBytes(compose.map(0n, 4096n, 0n, 3), 3, false),
+      toBytes(compose.read(0, 0, 4), 4, true),
+    ]);
+    const told = (pieces: readonly Uint8Array[]) => {
+      const all: unknown[] = [];
+      const one = new Reference(facts, files);
+      one.onMessage = ({ id, silent, errnos }) => all.push([id, silent, errnos]);
+      for (const piece of pieces) one.push(piece);
+      return all;
+    };
+    const whole = told([stream]);
+    expect(whole).toEqual([
+      [1, false, [0]],
+      [2, false, [0]],
+      [3, false, [17]],
+      [4, true, [0]],
+    ]);
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: stream.length - 1 }), cut => {
+        expect(told([stream.subarray(0, cut), stream.subarray(cut)])).toEqual(whole);
+      }),
+    );
+  });
+
+  it('takes a descriptor to belong to the message that it came with, whole or not', () => {
+    const map = message(Command.dmaMap, mapPayload({ address: 0n, size: 4096n }), { id: 2 });
+    reference.push(version);
+    reference.push(map.subarray(0, 20), [{ is: 'directory' }]);
+    reference.push(Buffer.concat([map.subarray(20), message(Command.dmaMap, mapPayload({ address: 0n }), { id: 3 })]));
+    expect(expected.map(({ id, errnos }) => [id, errnos])).toEqual([
+      [1, [0]],
+      [2, [22]],
+      [3, [0]],
+    ]);
+  });
+
+  it('takes one that came with the rest of a message and more to belong to the last of these', () => {
+    const map = (id: number) =>
+      message(Command.dmaMap, mapPayload({ address: BigInt(id) << 12n, size: 4096n }), { id });
+    reference.push(version);
+    reference.push(map(2).subarray(0, 40), [{ is: 'socket' }]);
+    reference.push(Buffer.concat([map(2).subarray(40), map(3).subarray(0, 30)]), [{ is: 'file', file: 0 }]);
+    reference.push(map(3).subarray(30));
+    expect(expected.map(({ id, errnos }) => [id, errnos])).toEqual([
+      [1, [0]],
+      [2, [22]],
+      [3, [0]],
+    ]);
+  });
+
+  it('knows when a file is too short by now', () => {
+    const reference = new Reference(facts, [{ bytes: 4096 }]);
+    reference.onMessage = one => expected.push(one);
+    reference.push(version);
+    reference.push(toBytes(compose.map(0n, 8192n, 0n, 3), 2, false), [{ is: 'file', file: 0 }]);
+    expect(expected[1]!.errnos).toEqual([22]);
+  });
+
+  it.each([
+    ['a command before VERSION', toBytes(compose.deviceInfo(), 1, false), 'command before VERSION'],
+    ['a size below the header', message(1, words(), { size: 15 }), 'message size out of range'],
+    ['a type that there is not', message(1, words(), { flags: 2 }), 'unknown message type'],
+    ['a reply to nothing', message(11, words(), { flags: HeaderFlag.typeReply }), 'reply to no request'],
+  ])('sees the end of the connection in %s', (_, bytes, reason) => {
+    reference.push(bytes);
+    expect(reference.closed).toBe(true);
+    expect(expected.at(-1)!.closes).toEqual([reason]);
+  });
+});
+
+describe('the oracle', () => {
+  let loop: EventLoop;
+  let server: StreamSocket;
+  let peer: Peer;
+  let failures: FuzzFailure[];
+  beforeEach(() => {
+    loop = new EventLoop(error => {
+      throw error;
+    });
+    failures = [];
+    const [mine, theirs] = socketPair();
+    server = new StreamSocket(theirs, 65536, 65536, 0);
+    peer = new Peer({
+      name: 'fake',
+      loop,
+      fd: mine,
+      reference: new Reference(facts, files),
+      random: new Random(1, 1),
+      memory: (_, count) => new Uint8Array(count),
+      failed: failure => failures.push(failure),
+    });
+    peer.send(toBytes(compose.version(), 1, false), [], []);
+    answer(message(Command.version, words(0), { id: 1, flags: HeaderFlag.typeReply }));
+  });
+  afterEach(() => {
+    peer.close();
+    server.close();
+    loop.close();
+  });
+
+  function answer(bytes: Uint8Array): void {
+    server.output.set(bytes);
+    server.send(0, bytes.length);
+    loop.runOnce(0);
+  }
+  const ask = (bytes: Uint8Array) => peer.send(bytes, [], []);
+  const reply = (command: number, payload: Uint8Array, fields: { id: number; flags?: number; error?: number }) =>
+    answer(message(command, payload, { flags: HeaderFlag.typeReply, ...fields }));
+
+  it('takes what is right', () => {
+    ask(toBytes(compose.map(0n, 4096n, 0n, 3), 2, false));
+    reply(Command.dmaMap, words(), { id: 2 });
+    answer(message(Command.dmaRead, words(0, 0, 16, 0), { id: 9 }));
+    expect(failures).toEqual([]);
+    expect(peer.settled).toBe(true);
+    expect(peer.requests).toBe(1);
+  });
+
+  it('knows what is still to be answered', () => {
+    ask(toBytes(compose.reset(), 2, false));
+    expect(peer.settled).toBe(false);
+    expect(peer.awaited).toBe('the reply to deviceReset with id 2');
+  });
+
+  it.each<[string, () => void, RegExp]>([
+    ['another id', () => reply(Command.deviceReset, words(), { id: 3 }), /deviceReset with id 2 is next/],
+    ['another command', () => reply(Command.regionRead, words(), { id: 2 }), /deviceReset with id 2 is next/],
+    ['an errno', () => reply(Command.deviceReset, words(), { id: 2, flags: 0x21, error: 22 }), /errno 22, not 0/],
+    ['an error of 0', () => reply(Command.deviceReset, words(), { id: 2, flags: 0x21 }), /fails with errno 0/],
+    ['a payload', () => reply(Command.deviceReset, words(1), { id: 2 }), /where none belongs/],
+    ['strange flags', () => reply(Command.deviceReset, words(), { id: 2, flags: 0x11 }), /flags 0x11/],
+    ['a type that there is not', () => reply(Command.deviceReset, words(), { id: 2, flags: 3 }), /flags 0x3/],
+    ['a size that lies', () => answer(message(13, words(), { id: 2, flags: 1, size: 3 })), /size of 3/],
+    ['memory that is not mapped', () => answer(message(11, words(0, 0, 16, 0), { id: 9 })), /not mapped/],
+    ['the end of the connection', () => closeServer(), /closed the connection for no reason/],
+  ])('sees that a reset is answered with %s', (_, wrong, complaint) => {
+    ask(toBytes(compose.reset(), 2, false));
+    wrong();
+    loop.runOnce(0);
+    expect(failures.map(({ message }) => message).join()).toMatch(complaint);
+  });
+
+  it('sees a second reply to one request, and a reply where none may come', () => {
+    ask(toBytes(compose.reset(), 2, true));
+    reply(Command.deviceReset, words(), { id: 2 });
+    expect(failures[0]!.message).toMatch(/nobody waits for/);
+  });
+
+  it('sees DMA to what has been taken away', () => {
+    ask(toBytes(compose.map(0n, 4096n, 0n, 3), 2, false));
+    reply(Command.dmaMap, words(), { id: 2 });
+    ask(message(Command.dmaUnmap, unmapPayload({ address: 0n, size: 4096n }), { id: 3 }));
+    // Sent before the server came to it.
+    answer(message(Command.dmaRead, words(0, 0, 16, 0), { id: 9 }));
+    expect(failures).toEqual([]);
+    reply(Command.dmaUnmap, unmapPayload({ address: 0n, size: 4096n }), { id: 3 });
+    expect(failures).toEqual([]);
+    answer(message(Command.dmaRead, words(0, 0, 16, 0), { id: 10 }));
+    expect(failures[0]!.message).toMatch(/not mapped/);
+  });
+
+  it('sees a server that goes on where it must end the connection', () => {
+    ask(message(1, words(), { size: 3 }));
+    reply(Command.version, words(), { id: 1 });
+    expect(failures[0]!.message).toMatch(/should have ended/);
+  });
+
+  function closeServer(): void {
+    server.close();
+    const [again, other] = socketPair();
+    closeDescriptor(other);
+    server = new StreamSocket(again, 4096, 4096, 0);
+  }
+});
+
+describe('an episode', () => {
+  const targets = [{ name: 'a/edu', kind: 'edu' as const, facts, answers: ANY_ANSWERS }];
+  const options = { seed: 5, number: 3, targets, clients: 2, messages: 300 };
+
+  it('is the same for the same seed, and another for another', () => {
+    const text = formatEpisode(generateEpisode(options));
+    expect(formatEpisode(generateEpisode(options))).toBe(text);
+    expect(formatEpisode(generateEpisode({ ...options, number: 4 })).includes(text.slice(100))).toBe(false);
+  });
+
+  it('comes back from a file as it was', () => {
+    const episode = generateEpisode(options);
+    expect(formatEpisode(parseEpisode(formatEpisode(episode)))).toBe(formatEpisode(episode));
+  });
+
+  it('is made as short as can be', async () => {
+    const whole = Array.from({ length: 200 }, (_, i) => i);
+    const fails = async (part: readonly number[]) => part.includes(17) && part.includes(130);
+    expect(await shrink(whole, fails, 500)).toEqual([17, 130]);
+  });
+});
