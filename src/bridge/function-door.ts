@@ -1,8 +1,7 @@
 /** The socket of one function, where QEMU knocks: one QEMU at a time, and a stream towards the server for each. */
-import { unlinkSync } from 'node:fs';
 import { SystemError } from '../posix/errors.ts';
 import { type EventLoop, PollEvents, type Watch } from '../posix/event-loop.ts';
-import { acceptUnix, closeDescriptor, listenUnix, socketPair } from '../posix/socket.ts';
+import { acceptUnix, closeDescriptor, socketPair, UnixListener } from '../posix/socket.ts';
 import type { WindowPool } from '../posix/window-pool.ts';
 import type { Trace } from '../trace/trace.ts';
 import { defaultLimits, type Limits } from '../vfio-user/limits.ts';
@@ -26,7 +25,7 @@ export class FunctionDoor {
   private readonly limits: Limits;
   private readonly counters = new RelayCounters();
   private readonly memory: GuestRegions;
-  private readonly listener: number;
+  private readonly listener: UnixListener;
   private readonly watch: Watch;
   private relay: Relay | undefined;
   private isClosed = false;
@@ -38,11 +37,11 @@ export class FunctionDoor {
     const { name, trace, pool, path, loop } = options;
     this.limits = { ...defaultLimits, ...options.limits };
     this.memory = new GuestRegions({ name, trace, pool });
-    this.listener = listenUnix(path);
+    this.listener = new UnixListener(path);
     try {
-      this.watch = loop.watch(this.listener, PollEvents.in, () => this.accept());
+      this.watch = loop.watch(this.listener.fd, PollEvents.in, () => this.accept());
     } catch (error) {
-      closeDescriptor(this.listener);
+      this.listener.close();
       throw error;
     }
   }
@@ -58,20 +57,15 @@ export class FunctionDoor {
     if (this.isClosed) return;
     this.isClosed = true;
     this.watch.stop();
-    closeDescriptor(this.listener);
     this.relay?.end('the bridge stops');
     this.memory.dispose();
-    try {
-      unlinkSync(this.options.path);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    }
+    this.listener.close();
   }
 
   private accept(): void {
     for (let i = 0; i < this.limits.maxAcceptsPerTurn && !this.isClosed; i++) {
       try {
-        const fd = acceptUnix(this.listener);
+        const fd = acceptUnix(this.listener.fd);
         if (fd < 0) return;
         this.take(fd);
         this.failure = '';

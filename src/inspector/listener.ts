@@ -1,11 +1,10 @@
 /** One place at which a server listens: an address, with or without TLS, or a unix socket. */
 import { lookup } from 'node:dns/promises';
-import { rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { listenUnix } from '../posix/socket.ts';
+import { UnixListener } from '../posix/socket.ts';
 import {
   AccessError,
   type AccessRules,
@@ -39,6 +38,7 @@ export interface ListenerOptions {
 
 export class Listener {
   private readonly server: Server;
+  private unix: UnixListener | undefined;
 
   /**
    * Rejects with an `AccessError` where a token is missing or the certificate is none, with the system's error where the place is not to
@@ -70,8 +70,7 @@ export class Listener {
 
   /** Takes nobody new; resolves when the last connection has ended. */
   close(): Promise<void> {
-    const { place } = this.options;
-    if (isPath(place) && this.server.listening) rmSync(place.path, { force: true });
+    if (this.server.listening) this.unix?.removeFile();
     const closed = new Promise<void>(resolve => this.server.close(() => resolve()));
     this.server.closeIdleConnections();
     return closed;
@@ -94,8 +93,7 @@ export class Listener {
 
   private async listen(address: string | undefined): Promise<void> {
     const { place, tls } = this.options;
-    // Made here, because Node would leave the file to everybody for a moment.
-    const where = isPath(place) ? { fd: listenUnix(place.path) } : { host: address, port: place.port };
+    const where = isPath(place) ? { fd: this.openUnix(place.path) } : { host: address, port: place.port };
     await new Promise<void>((resolve, reject) => {
       this.server.once('error', reject);
       this.server.listen(where, () => {
@@ -109,6 +107,12 @@ export class Listener {
       const bound = this.server.address() as AddressInfo;
       this.url = webSocketUrl(bound.address, bound.port, tls === undefined ? 'ws' : 'wss');
     }
+  }
+
+  /** Made here, because Node would leave the file to everybody for a moment. */
+  private openUnix(path: string): number {
+    this.unix = new UnixListener(path);
+    return this.unix.fd;
   }
 }
 

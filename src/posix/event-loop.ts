@@ -15,8 +15,9 @@ const ALWAYS = PollEvents.error | PollEvents.hangup | PollEvents.invalid;
 const LONGEST_TIMEOUT_MS = 0x7fffffff;
 /** Busy polls in a row that found nothing before busy-polling is given up. */
 const SPIN_MISSES = 8;
-/** Waits without it until it is tried once more. */
+/** Waits without it until it is tried once more; twice as many after each try that finds nothing, up to the longest. */
 const SPIN_PAUSE = 64;
+const LONGEST_SPIN_PAUSE = 8192;
 
 export interface Watch {
   /** `PollEvents.in`, `PollEvents.out`, both or neither. */
@@ -28,7 +29,7 @@ export interface Watch {
 export class EventLoop {
   /**
    * How long to poll busily before blocking, in nanoseconds. It saves the other processor's wake-up where client and
-   * server run on two; where that never succeeds it is given up for a while.
+   * server run on two; where that does not succeed it is given up for longer and longer. A loop that nothing reaches blocks.
    */
   pollNanoseconds = 0;
 
@@ -55,10 +56,17 @@ export class EventLoop {
   private dispatches = 0;
   private closed = false;
   private spinMisses = 0;
+  /** Waits left without a busy poll, and how many the next pause has. */
   private spinPause = 0;
+  private nextSpinPause = SPIN_PAUSE;
 
   /** `onError` hears of every exception out of a callback or a job; the loop goes on. Throws a SystemError (EMFILE). */
   constructor(private readonly onError: (error: unknown, where: string) => void) {}
+
+  /** False where busy-polling is off, and while it has been given up. */
+  get pollsBusily(): boolean {
+    return this.pollNanoseconds > 0 && this.spinPause === 0;
+  }
 
   /** True while a job runs, also while it waits. */
   get inJob(): boolean {
@@ -270,22 +278,34 @@ export class EventLoop {
       this.spinPause--;
       return 0;
     }
+    const { epoll } = this;
+    let ready = epoll.wait(0);
+    // What is there at once speaks neither for busy-polling nor against it: blocking would have found it too.
+    if (ready > 0) return ready;
     const milliseconds = this.pollNanoseconds / 1e6;
     const end = performance.now() + (timeoutMs < 0 ? milliseconds : Math.min(milliseconds, timeoutMs));
-    do {
-      const ready = this.epoll.wait(0);
-      if (ready > 0) {
-        this.spinMisses = 0;
-        return ready;
-      }
-    } while (performance.now() < end);
-    this.spinMisses++;
-    if (this.spinMisses >= SPIN_MISSES) {
-      // One more miss after the pause gives up again at once.
-      this.spinMisses = SPIN_MISSES - 1;
-      this.spinPause = SPIN_PAUSE;
+    let inTime = true;
+    while (ready === 0 && inTime) {
+      ready = epoll.wait(0);
+      inTime = performance.now() < end;
     }
-    return 0;
+    // Found late: this thread was put aside for a peer that has no processor of its own, and only kept it waiting.
+    if (ready > 0 && inTime) {
+      this.spinMisses = 0;
+      this.nextSpinPause = SPIN_PAUSE;
+    } else {
+      this.missSpin();
+    }
+    return ready;
+  }
+
+  private missSpin(): void {
+    this.spinMisses++;
+    if (this.spinMisses < SPIN_MISSES) return;
+    // One more miss after the pause gives up again at once.
+    this.spinMisses = SPIN_MISSES - 1;
+    this.spinPause = this.nextSpinPause;
+    this.nextSpinPause = Math.min(2 * this.nextSpinPause, LONGEST_SPIN_PAUSE);
   }
 
   private dispatch(count: number): void {

@@ -41,6 +41,7 @@ export const lseek = bind<[fd: number, offset: number, whence: number], number |
   'int64_t lseek(int, int64_t, int)',
 );
 export const fcntl = bind<[fd: number, command: number, argument: number]>('int fcntl(int, int, int)');
+export const flock = bind<[fd: number, operation: number]>('int flock(int, int)');
 export const poll = bind<[array: number, count: number, timeout: number]>('int poll(uintptr_t, ulong, int)');
 export const epollCreate = bind<[flags: number]>('int epoll_create1(int)');
 export const epollCtl = bind<[epoll: number, operation: number, fd: number, event: number]>(
@@ -100,6 +101,8 @@ export const EFD_NONBLOCK = 0x800;
 export const EFD_CLOEXEC = 0x80000;
 export const MFD_CLOEXEC = 1;
 export const MFD_ALLOW_SEALING = 2;
+export const LOCK_EX = 2;
+export const LOCK_NB = 4;
 export const F_DUPFD_CLOEXEC = 1030;
 export const F_ADD_SEALS = 1033;
 export const F_GET_SEALS = 1034;

@@ -1,5 +1,6 @@
 /** Unix stream sockets: making, finding and accepting them. */
-import { lstatSync, unlinkSync } from 'node:fs';
+import { type BigIntStats, closeSync, constants, lstatSync, openSync, unlinkSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { SystemError, systemErrorFrom } from './errors.ts';
 import {
   AF_UNIX,
@@ -16,6 +17,9 @@ import {
   F_DUPFD_CLOEXEC,
   fchmod,
   fcntl,
+  flock,
+  LOCK_EX,
+  LOCK_NB,
   listen,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
@@ -28,34 +32,66 @@ export { StreamSocket } from './stream-socket.ts';
 
 /** sun_path holds 108 bytes with the terminating NUL (unix(7)). */
 export const SOCKET_PATH_LIMIT = 107;
+/** Milliseconds that another server of the same folder may take to start or to end. */
+export const FOLDER_LOCK_PATIENCE = 2000;
 /** Clients that wait to be accepted. */
 export const LISTEN_BACKLOG = 64;
 const SOCKET_MODE = 0o600;
+/** Nobody changes it: to wait by. */
+const never = new Int32Array(new SharedArrayBuffer(4));
 const SOCKET_FLAGS = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
 
-/**
- * A listening, non-blocking socket at `path`, reachable by its owner only. A socket file that nobody answers on is
- * replaced. Throws an Error that names the path where something else is there, where a server answers on it, or where it
- * is longer than SOCKET_PATH_LIMIT bytes.
- */
-export function listenUnix(path: string): number {
-  const address = socketAddress(path);
-  const fd = newSocket();
-  try {
-    // bind(2) takes the file's mode from the socket's own: there is no moment at which others could connect.
-    if (fchmod(fd, SOCKET_MODE) < 0) throw new SystemError('fchmod', errno(), path);
-    if (bindSocket(fd, address, address.length) < 0) {
-      const error = errno();
-      if (error !== EADDRINUSE) throw new SystemError('bind', error, path);
-      removeStaleSocket(path, address);
-      if (bindSocket(fd, address, address.length) < 0) throw new SystemError('bind', errno(), path);
+/** A listening socket and the file that it made. */
+export class UnixListener {
+  readonly fd: number;
+  private readonly device: bigint;
+  private readonly inode: bigint;
+  private isClosed = false;
+
+  /**
+   * Listens, non-blocking, at `path`, reachable by its owner only. A socket file that nobody answers on is replaced. Throws an Error
+   * that names the path where something else is there, where a server answers on it, or where it is longer than
+   * SOCKET_PATH_LIMIT bytes.
+   */
+  constructor(readonly path: string) {
+    const address = socketAddress(path);
+    this.fd = newSocket();
+    try {
+      // bind(2) takes the file's mode from the socket's own: there is no moment at which others could connect.
+      if (fchmod(this.fd, SOCKET_MODE) < 0) throw new SystemError('fchmod', errno(), path);
+      // One server at a time: of two that find a stale file the second would remove the socket of the first.
+      const file = withFolderLocked(path, () => bindAndListen(this.fd, path, address));
+      this.device = file.dev;
+      this.inode = file.ino;
+    } catch (error) {
+      closeDescriptor(this.fd);
+      throw error;
     }
-    if (listen(fd, LISTEN_BACKLOG) < 0) throw new SystemError('listen', errno(), path);
-  } catch (error) {
-    closeDescriptor(fd);
-    throw error;
   }
-  return fd;
+
+  /** Stops listening and removes the file. May be called again. */
+  close(): void {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    closeDescriptor(this.fd);
+    this.removeFile();
+  }
+
+  /** Removes the file where it is still the one that this socket made, and leaves that of a successor alone. */
+  removeFile(): void {
+    // A folder that is gone has nothing to lock, and nothing to remove.
+    if (statOf(this.path) === undefined) return;
+    withFolderLocked(this.path, () => {
+      const file = statOf(this.path);
+      if (file?.dev !== this.device || file.ino !== this.inode) return;
+      unlinkSocket(this.path);
+    });
+  }
+}
+
+/** The descriptor of a `UnixListener` whose file the caller looks after. */
+export function listenUnix(path: string): number {
+  return new UnixListener(path).fd;
 }
 
 /** The next client, non-blocking, or -1 where none is waiting. */
@@ -134,18 +170,68 @@ function socketAddress(path: string): Uint8Array {
   return address;
 }
 
-function removeStaleSocket(path: string, address: Uint8Array): void {
-  try {
-    if (!lstatSync(path).isSocket()) throw new Error(`cannot listen at ${path}: a file that is no socket is there`);
-  } catch (error) {
-    if (isMissing(error)) return;
-    throw error;
+function bindAndListen(fd: number, path: string, address: Uint8Array): BigIntStats {
+  if (bindSocket(fd, address, address.length) < 0) {
+    const error = errno();
+    if (error !== EADDRINUSE) throw new SystemError('bind', error, path);
+    removeStaleSocket(path, address);
+    if (bindSocket(fd, address, address.length) < 0) throw new SystemError('bind', errno(), path);
   }
+  const file = statOf(path);
+  if (file === undefined) throw new Error(`cannot listen at ${path}: its file was removed`);
+  if (listen(fd, LISTEN_BACKLOG) < 0) {
+    const error = errno();
+    unlinkSocket(path);
+    throw new SystemError('listen', error, path);
+  }
+  return file;
+}
+
+function removeStaleSocket(path: string, address: Uint8Array): void {
+  const file = statOf(path);
+  if (file === undefined) return;
+  if (!file.isSocket()) throw new Error(`cannot listen at ${path}: a file that is no socket is there`);
   const fd = newSocket();
   const error = connectNow(fd, address);
   closeDescriptor(fd);
   if (error === 0 || error === EAGAIN) throw new Error(`cannot listen at ${path}: another server answers there`);
   if (error !== ECONNREFUSED) throw new SystemError('connect', error, path);
+  unlinkSocket(path);
+}
+
+/** The lock lies on the folder itself, so that no file of it is left behind. */
+function withFolderLocked<Result>(path: string, work: () => Result): Result {
+  const folder = openFolder(dirname(path), path);
+  try {
+    const end = performance.now() + FOLDER_LOCK_PATIENCE;
+    while (flock(folder, LOCK_EX | LOCK_NB) < 0) {
+      const error = errno();
+      if (error !== EAGAIN && error !== EINTR) throw new SystemError('flock', error, dirname(path));
+      if (performance.now() > end) {
+        throw new Error(`${path}: another program holds the lock of its folder`);
+      }
+      Atomics.wait(never, 0, 0, 1);
+    }
+    return work();
+  } finally {
+    // As it was opened: a worker of Node closes at its end what it believes to be open, whoever has the number by then.
+    closeSync(folder);
+  }
+}
+
+function openFolder(folder: string, path: string): number {
+  try {
+    return openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
+  } catch (error) {
+    throw new SystemError('open', systemErrorFrom('open', error).errno, path);
+  }
+}
+
+function statOf(path: string): BigIntStats | undefined {
+  return lstatSync(path, { bigint: true, throwIfNoEntry: false });
+}
+
+function unlinkSocket(path: string): void {
   try {
     unlinkSync(path);
   } catch (error) {

@@ -86,6 +86,8 @@ export class VfioUserClient implements MessageHandler {
   endReason: string | undefined;
   onDmaRead: DmaHandler = () => Errno.EINVAL;
   onDmaWrite: DmaHandler = () => Errno.EINVAL;
+  /** Owns what comes with an answer, and is told of it before. */
+  onDescriptors: (descriptors: readonly number[]) => void = closeAll;
 
   /** Messages profile: the last interrupts that came, and who is told of each. */
   readonly interrupts: InterruptMessage[] = [];
@@ -266,8 +268,7 @@ export class VfioUserClient implements MessageHandler {
   }
 
   message(header: Header, payload: number, length: number, descriptors: number[]): void {
-    // No answer of this server carries any.
-    for (const descriptor of descriptors) closeDescriptor(descriptor);
+    if (descriptors.length > 0) this.onDescriptors(descriptors);
     if (header.type === HeaderFlag.typeReply) this.takeAnswer(header, payload, length);
     else if (this.messages && header.command === Command.interrupt) this.takeInterrupt(payload, length);
     else this.serveDma(header, payload, length);
@@ -387,6 +388,10 @@ function defaultProposal(limits: Limits): Record<string, unknown> {
       pgsizes: PAGE_BYTES,
     },
   };
+}
+
+function closeAll(descriptors: readonly number[]): void {
+  for (const descriptor of descriptors) closeDescriptor(descriptor);
 }
 
 function words(...values: number[]): Uint8Array {

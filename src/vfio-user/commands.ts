@@ -1,21 +1,27 @@
 /** What the server does on each command of the client: one function each, and the table by which they are found. */
 import { Errno } from './device-model.ts';
+import { deviceFeature, migrationDataRead, migrationDataWrite } from './features.ts';
 import type { Reply, Request } from './messages.ts';
+import { deviceGetRegionInfo, deviceGetRegionIoFds } from './region-info.ts';
 import type { ServedClient } from './served-client.ts';
 import {
   Command,
+  DeviceFeature,
   DeviceInfo,
   DmaMap,
   DmaUnmap,
   IrqInfo,
   IrqSet,
+  MigrationData,
   PAGE_BYTES,
   RegionAccess,
   RegionInfo,
   RegionIoFds,
+  RegionWriteMulti,
   Version,
 } from './spec.ts';
-import { clientDataTransfer, composeVersionData, parseVersion, VersionError } from './version.ts';
+import { agreedTerms, composeVersionData, parseVersion, VersionError } from './version.ts';
+import { regionWriteMulti } from './write-multi.ts';
 
 /** Too many DMA regions (asm-generic/errno-base.h). */
 export const ENOSPC = 28;
@@ -54,7 +60,11 @@ export const commandHandlers: readonly (CommandHandler | undefined)[] = table([
   [Command.deviceSetIrqs, { payload: IrqSet.bytes, takesDescriptors: true, serve: deviceSetIrqs }],
   [Command.regionRead, { payload: RegionAccess.bytes, takesDescriptors: false, serve: regionRead }],
   [Command.regionWrite, { payload: RegionAccess.bytes, takesDescriptors: false, serve: regionWrite }],
+  [Command.regionWriteMulti, { payload: RegionWriteMulti.bytes, takesDescriptors: false, serve: regionWriteMulti }],
   [Command.deviceReset, { payload: 0, takesDescriptors: false, serve: deviceReset }],
+  [Command.deviceFeature, { payload: DeviceFeature.bytes, takesDescriptors: false, serve: deviceFeature }],
+  [Command.migrationDataRead, { payload: MigrationData.bytes, takesDescriptors: false, serve: migrationDataRead }],
+  [Command.migrationDataWrite, { payload: MigrationData.bytes, takesDescriptors: false, serve: migrationDataWrite }],
 ]);
 
 function table(entries: readonly (readonly [number, CommandHandler])[]): (CommandHandler | undefined)[] {
@@ -70,12 +80,15 @@ function version(client: ServedClient, request: Request, reply: Reply): number {
   }
   try {
     const proposal = parseVersion(request.bytes, request.at, request.length, client.limits);
-    const data = composeVersionData(proposal, client.limits);
+    const terms = agreedTerms(proposal, client.limits);
+    const twin = terms.twinSocket ? client.openTwin() : -1;
+    const data = composeVersionData(proposal, client.limits, client.migration !== undefined, twin >= 0);
     reply.view.setUint16(reply.at + Version.majorAt, Version.major, true);
     reply.view.setUint16(reply.at + Version.minorAt, Math.min(proposal.minor, Version.minor), true);
     reply.bytes.set(data, reply.at + Version.dataAt);
     reply.length = Version.bytes + data.length;
-    client.negotiate(clientDataTransfer(proposal));
+    if (twin >= 0) reply.descriptors = [twin];
+    client.negotiate(terms);
     return Errno.ok;
   } catch (error) {
     if (!(error instanceof VersionError)) throw error;
@@ -139,33 +152,6 @@ function deviceGetInfo(client: ServedClient, request: Request, reply: Reply): nu
   reply.setU32(DeviceInfo.regions, client.model.regions.length);
   reply.setU32(DeviceInfo.irqs, client.model.interrupts.length);
   reply.length = DeviceInfo.bytes;
-  return Errno.ok;
-}
-
-function deviceGetRegionInfo(client: ServedClient, request: Request, reply: Reply): number {
-  const index = request.u32(RegionInfo.index);
-  const region = client.model.regions[index];
-  if (request.u32(RegionInfo.argsz) < RegionInfo.bytes || region === undefined) return Errno.EINVAL;
-  reply.setU32(RegionInfo.argsz, RegionInfo.bytes);
-  reply.setU32(RegionInfo.flags, (region.readable ? RegionInfo.read : 0) | (region.writable ? RegionInfo.write : 0));
-  reply.setU32(RegionInfo.index, index);
-  reply.setU32(RegionInfo.capOffset, 0);
-  reply.setU64(RegionInfo.size, BigInt(region.size));
-  reply.setU64(RegionInfo.offset, 0n);
-  reply.length = RegionInfo.bytes;
-  return Errno.ok;
-}
-
-/** No region can be reached by a descriptor of its own, so the list is empty. */
-function deviceGetRegionIoFds(client: ServedClient, request: Request, reply: Reply): number {
-  const index = request.u32(RegionIoFds.index);
-  if (request.u32(RegionIoFds.argsz) < RegionIoFds.bytes || request.u32(RegionIoFds.flags) !== 0) return Errno.EINVAL;
-  if (client.model.regions[index] === undefined) return Errno.EINVAL;
-  reply.setU32(RegionIoFds.argsz, RegionIoFds.bytes);
-  reply.setU32(RegionIoFds.flags, 0);
-  reply.setU32(RegionIoFds.index, index);
-  reply.setU32(RegionIoFds.count, 0);
-  reply.length = RegionIoFds.bytes;
   return Errno.ok;
 }
 
@@ -252,6 +238,7 @@ function regionWrite(client: ServedClient, request: Request, reply: Reply): numb
 
 function deviceReset(client: ServedClient): number {
   client.model.reset();
+  client.migration?.reset();
   return Errno.ok;
 }
 

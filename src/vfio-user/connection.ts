@@ -39,6 +39,12 @@ interface Attached {
   readonly descriptors: readonly number[];
 }
 
+/** Descriptors that one receive brought, and where in the input the last byte lies that came with them. */
+interface Arrival {
+  at: number;
+  readonly descriptors: number[];
+}
+
 export class Connection {
   readonly input: Uint8Array;
   readonly inputView: DataView;
@@ -67,9 +73,8 @@ export class Connection {
   private inTail = 0;
   /** The message at `inHead` waits for room in the output. */
   private held = false;
-  /** Descriptors received and not yet handed on, and where in the input the last byte lies that arrived with them. */
-  private descriptors: number[] = NO_DESCRIPTORS;
-  private descriptorsAt = 0;
+  /** Descriptors received and not yet handed on, in order. */
+  private readonly arrivals: Arrival[] = [];
 
   private outHead = 0;
   private outTail = 0;
@@ -183,8 +188,7 @@ export class Connection {
     this.isClosed = true;
     this.halted = true;
     this.watch.stop();
-    for (const descriptor of this.descriptors) closeDescriptor(descriptor);
-    this.descriptors = NO_DESCRIPTORS;
+    for (const { descriptors } of this.arrivals.splice(0)) for (const one of descriptors) closeDescriptor(one);
     this.queueLength = 0;
     this.attached = [];
     this.socket.close();
@@ -233,11 +237,9 @@ export class Connection {
    */
   private takeDescriptors(): boolean {
     if (this.socket.receivedDescriptors > 0) {
-      const taken = this.socket.takeDescriptors();
-      this.descriptors = this.descriptors.length > 0 ? this.descriptors.concat(taken) : taken;
-      this.descriptorsAt = this.inTail - 1;
+      this.arrivals.push({ at: this.inTail - 1, descriptors: this.socket.takeDescriptors() });
     }
-    if (this.socket.descriptorsTruncated || this.descriptors.length > this.limits.maxDescriptors) {
+    if (this.socket.descriptorsTruncated || (this.arrivals.length > 0 && this.tooManyArrived())) {
       this.close('too many descriptors', { limit: this.limits.maxDescriptors });
       return false;
     }
@@ -276,10 +278,19 @@ export class Connection {
     if (!this.isClosed) this.compactInput();
   }
 
+  private tooManyArrived(): boolean {
+    let count = 0;
+    for (const { descriptors } of this.arrivals) count += descriptors.length;
+    return count > this.limits.maxDescriptors;
+  }
+
+  /** Of one message: the pieces in which it came may each have brought some. */
   private descriptorsUpTo(end: number): number[] {
-    if (this.descriptors.length === 0 || this.descriptorsAt >= end) return NO_DESCRIPTORS;
-    const descriptors = this.descriptors;
-    this.descriptors = NO_DESCRIPTORS;
+    const { arrivals } = this;
+    if (arrivals.length === 0 || arrivals[0]!.at >= end) return NO_DESCRIPTORS;
+    let { descriptors } = arrivals.shift()!;
+    while (arrivals.length > 0 && arrivals[0]!.at < end)
+      descriptors = descriptors.concat(arrivals.shift()!.descriptors);
     return descriptors;
   }
 
@@ -290,7 +301,7 @@ export class Connection {
       this.inTail = 0;
     } else if (this.input.length - this.inHead < this.largest) {
       this.input.copyWithin(0, this.inHead, this.inTail);
-      this.descriptorsAt -= this.inHead;
+      for (const arrival of this.arrivals) arrival.at -= this.inHead;
       this.inTail -= this.inHead;
       this.inHead = 0;
     }

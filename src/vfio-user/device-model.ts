@@ -21,6 +21,35 @@ export interface RegionDescription {
   readonly size: number;
   readonly readable: boolean;
   readonly writable: boolean;
+  /** Memory that the client may map. QEMU posts no write to a device of which any region has some. */
+  readonly mapping?: RegionMapping;
+  /** Places where an eventfd stands for a write; of accesses that two of them fit, the client takes either. */
+  readonly ioEventFds?: readonly IoEventFd[];
+}
+
+/** Whole pages of a region, or of a file. */
+export interface RegionArea {
+  readonly offset: number;
+  readonly size: number;
+}
+
+/** The memory behind a region. Whether and when the model looks at it is its own business. */
+export interface RegionMapping {
+  /** The model's, and open for as long as clients may come. */
+  readonly descriptor: number;
+  /** Where in the file the region starts. */
+  readonly offset: number;
+  /** What of the region may be mapped, in order; all of it where missing. Accesses to the rest come as messages. */
+  readonly areas?: readonly RegionArea[];
+}
+
+/** A write that reaches the model without a message; several that came close together are one. */
+export interface IoEventFd {
+  readonly offset: number;
+  /** 1, 2, 4 or 8 bytes, or 0 where the size does not matter: then the model sees a write of 4 bytes. */
+  readonly size: number;
+  /** Only writes of this value; where missing the value does not matter, and the model sees 0. */
+  readonly value?: bigint;
 }
 
 /** vfio-user `VFIO_USER_DEVICE_GET_IRQ_INFO`; zero count means the index does not exist. */
@@ -86,6 +115,40 @@ export interface DmaRegion {
   readonly offset: bigint;
 }
 
+/** A range of the client's addresses, in bytes. */
+export interface LoggedRange {
+  readonly address: bigint;
+  readonly length: bigint;
+}
+
+/** Remembers which pages DMA has written to, while somebody wants to know. */
+export interface DmaLog {
+  readonly active: boolean;
+  /** From here on, with nothing remembered yet; no ranges: all addresses. */
+  start(ranges: readonly LoggedRange[]): void;
+  stop(): void;
+  /**
+   * Sets a bit for each `pageSize` bytes of the range that were written to (bit 0 of byte 0 for the first) and forgets the pages that
+   * lie wholly in the range. The bitmap is zero, and large enough.
+   */
+  report(address: bigint, length: bigint, pageSize: bigint, bitmap: Uint8Array): void;
+}
+
+/** How a device model is saved and restored. */
+export interface DeviceMigration {
+  /**
+   * Nothing changes by itself any more: no DMA, no interrupts; accesses are still answered. `stopped` is told when what was under way is
+   * done: at once, or in a job.
+   */
+  stop(stopped: () => void): void;
+  /** Goes on with what was pending. */
+  run(): void;
+  /** While stopped. */
+  save(): Uint8Array;
+  /** While stopped: takes a whole state over, or nothing and says why not. */
+  restore(state: Uint8Array): string | undefined;
+}
+
 /** Where the server puts the DMA regions of its client; calls return an errno, zero on success. */
 export interface DmaRegions {
   map(region: DmaRegion): number;
@@ -93,6 +156,8 @@ export interface DmaRegions {
   unmap(address: bigint, size: bigint): number;
   /** Every region; also called when the client goes away. */
   unmapAll(): void;
+  /** Missing where writes cannot be logged. */
+  readonly log?: DmaLog;
 }
 
 export interface DeviceModel {
@@ -101,6 +166,8 @@ export interface DeviceModel {
   /** Five interrupt indexes: INTx, MSI, MSI-X, ERR, REQ (linux/vfio.h, VFIO_PCI_*_IRQ_INDEX). */
   readonly interrupts: readonly InterruptDescription[];
   readonly dma: DmaRegions;
+  /** Missing where the model cannot be saved. */
+  readonly migration?: DeviceMigration | undefined;
   /**
    * Region access of any length, already checked to lie within the region and to be allowed by its flags. Returns an errno.
    * Never touches guest memory and never waits.

@@ -48,7 +48,17 @@ export class DmaMessages implements DmaBatch {
   private unanswered = 0;
   private lastId = 0;
 
-  constructor(private readonly options: DmaMessagesOptions) {}
+  /** Where the messages go: the client's own connection, or the twin of it. */
+  private channel: Connection;
+
+  constructor(private readonly options: DmaMessagesOptions) {
+    this.channel = options.connection;
+  }
+
+  /** Before the first message. */
+  moveTo(channel: Connection): void {
+    this.channel = channel;
+  }
 
   read(frame: number, offset: number, target: Uint8Array, at: number, length: number): number {
     return this.transfer(Command.dmaRead, frame, offset, target, at, length);
@@ -97,7 +107,8 @@ export class DmaMessages implements DmaBatch {
 
   /** A reply from the client. Closes the connection where it answers nothing that we asked, or in another form. */
   reply(header: Header, payload: number, length: number): void {
-    const { connection, trace, name } = this.options;
+    const { channel: connection, options } = this;
+    const { trace, name } = options;
     const pending = this.pending.get(header.id);
     if (pending === undefined) {
       connection.close('reply to no request', { id: header.id, command: commandName(header.command) });
@@ -191,7 +202,8 @@ export class DmaMessages implements DmaBatch {
 
   /** A message that is larger than the window goes alone. */
   private fits(size: number, count: number): boolean {
-    const { limits, connection } = this.options;
+    const { channel: connection } = this;
+    const { limits } = this.options;
     if (this.inFlight === 0) return connection.hasRoom(size);
     return (
       this.inFlight < limits.maxDmaMessages &&
@@ -202,7 +214,7 @@ export class DmaMessages implements DmaBatch {
 
   /** False: it failed, or the client may now want it in other pieces. */
   private waitToFit(exchange: DmaExchange, size: number, count: number): boolean {
-    const { connection } = this.options;
+    const { channel: connection } = this;
     const settled = () => connection.closed || exchange.errno !== 0 || this.fits(size, count);
     if (this.patiently(settled)) return !connection.closed && exchange.errno === 0;
     if (exchange.outstanding > 0) this.giveUp(exchange);
@@ -230,7 +242,7 @@ export class DmaMessages implements DmaBatch {
     count: number,
     size: number,
   ): void {
-    const { connection } = this.options;
+    const { channel: connection } = this;
     const out = connection.reserve(size);
     const pending = this.sparePending.pop() ?? new Pending();
     pending.id = this.nextId();
@@ -271,7 +283,8 @@ export class DmaMessages implements DmaBatch {
   }
 
   private giveUp(exchange: DmaExchange): void {
-    const { connection, limits, trace, name } = this.options;
+    const { channel: connection } = this;
+    const { limits, trace, name } = this.options;
     exchange.givenUp = true;
     this.unanswered++;
     let first: Pending | undefined;
@@ -322,7 +335,7 @@ export class DmaMessages implements DmaBatch {
    * alone; these also expect the data 4 bytes earlier than we send it, so going on would corrupt the guest's memory.
    */
   private checkEcho(pending: Pending, payload: number, length: number): boolean {
-    const { connection } = this.options;
+    const { channel: connection } = this;
     const expected = DmaAccess.bytes + (pending.target === undefined ? 0 : pending.count);
     if (length !== expected) {
       connection.close('DMA reply in another layout', {
@@ -350,7 +363,7 @@ export class DmaMessages implements DmaBatch {
   }
 
   private copyIn(pending: Pending, from: number): void {
-    copy(this.options.connection.input, from, pending.target!, pending.at, pending.count);
+    copy(this.channel.input, from, pending.target!, pending.at, pending.count);
   }
 
   /** Ids are ours alone (section "Header"); one that may still be answered is not used again. */

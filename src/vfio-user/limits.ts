@@ -20,6 +20,13 @@ export interface Limits {
   /** Both for a client over a stream without descriptors. Less than `maxQueuedBytes`, so that other answers have room besides. */
   readonly streamDmaMessages: number;
   readonly streamDmaBytes: number;
+  /**
+   * REGION_WRITE_MULTI is agreed on with a client that proposes it. QEMU 10.1 and 10.2 then hand every message to a thread of its own (the
+   * flag's value holds the bit of another one, hw/vfio-user/proxy.h), so that each access takes longer; later ones do not.
+   */
+  readonly writeMultiple: boolean;
+  /** Writes in one REGION_WRITE_MULTI; QEMU 11.1 sends 200 at most. */
+  readonly maxCoalescedWrites: number;
   /** Descriptors in one message; announced as `max_msg_fds`. QEMU accepts at most 16. */
   readonly maxDescriptors: number;
   /** DMA regions at a time; announced as `max_dma_maps`. QEMU accepts at most 65535. */
@@ -32,6 +39,12 @@ export interface Limits {
   readonly maxQueuedBytes: number;
   /** Messages that wait for a peer that does not read. */
   readonly maxQueuedMessages: number;
+  /** Bytes of one saved state, read or written. */
+  readonly maxMigrationData: number;
+  /** Bytes of the bitmap in one DMA_LOGGING_REPORT; announced as `migration.max_bitmap_size`. Its answer fits into one message. */
+  readonly maxDirtyBitmap: number;
+  /** Ranges in one DMA_LOGGING_START. */
+  readonly maxLoggedRanges: number;
   /** Milliseconds until a DMA_READ or DMA_WRITE counts as unanswered. */
   readonly dmaTimeout: number;
   /**
@@ -59,12 +72,17 @@ export const defaultLimits: Limits = {
   maxDmaBytes: 131072,
   streamDmaMessages: 256,
   streamDmaBytes: 2 * 1048576,
+  writeMultiple: true,
+  maxCoalescedWrites: 4096,
   maxDescriptors: 16,
   maxDmaMaps: 65535,
   maxVersionData: 4096,
   receiveAhead: 65536,
   maxQueuedBytes: 2 * 1048576 + 65536,
   maxQueuedMessages: 4096,
+  maxMigrationData: 64 * 1048576,
+  maxDirtyBitmap: 524288,
+  maxLoggedRanges: 1024,
   dmaTimeout: 10_000,
   streamDmaTimeout: STREAM_DMA_TIMEOUT,
   maxUnanswered: 64,

@@ -2,7 +2,7 @@
 import { closeDescriptor } from '../posix/socket.ts';
 import type { Connection } from './connection.ts';
 
-const NO_DESCRIPTORS: readonly number[] = [];
+export const NO_DESCRIPTORS: readonly number[] = [];
 
 export class Request {
   readonly bytes: Uint8Array;
@@ -45,10 +45,20 @@ export class Reply {
   /** Where the payload starts in `bytes`; `length` is what the handler has put there. */
   at = 0;
   length = 0;
+  /** What goes with it; they stay the handler's, open until the connection has sent them. */
+  descriptors: readonly number[] = NO_DESCRIPTORS;
 
   constructor(connection: Connection) {
     this.bytes = connection.output;
     this.view = connection.outputView;
+  }
+
+  /** None from here on; undefined where there are none. */
+  takeDescriptors(): readonly number[] | undefined {
+    if (this.descriptors.length === 0) return undefined;
+    const taken = this.descriptors;
+    this.descriptors = NO_DESCRIPTORS;
+    return taken;
   }
 
   setU32(offset: number, value: number): void {

@@ -2,13 +2,13 @@
  * A vfio-user server: a unix socket, one client at a time, and the device model that the clients see. Streams that come another way
  * are handed to `adopt`.
  */
-import { unlinkSync } from 'node:fs';
 import { SystemError } from '../posix/errors.ts';
 import { type EventLoop, PollEvents, type Watch } from '../posix/event-loop.ts';
-import { acceptUnix, closeDescriptor, listenUnix } from '../posix/socket.ts';
+import { acceptUnix, closeDescriptor, UnixListener } from '../posix/socket.ts';
 import type { Trace } from '../trace/trace.ts';
 import type { DeviceModel } from './device-model.ts';
 import { defaultLimits, type Limits } from './limits.ts';
+import { checkOffers } from './region-offers.ts';
 import { ServedClient } from './served-client.ts';
 import { ServerCounters, type ServerStatistics } from './server-counters.ts';
 
@@ -34,7 +34,7 @@ interface Newcomer {
 export class VfioUserServer {
   private readonly limits: Limits;
   private readonly counters = new ServerCounters();
-  private readonly listener: number;
+  private readonly listener: UnixListener;
   private readonly watch: Watch;
   private client: ServedClient | undefined;
   private isClosed = false;
@@ -46,14 +46,15 @@ export class VfioUserServer {
   /** The last failure to accept, so that one that lasts is told once. */
   private acceptFailure = '';
 
-  /** Listens from here on. Throws an Error where the path cannot be listened on. */
+  /** Listens from here on. Throws an Error where the path cannot be listened on, or where the model offers what cannot be. */
   constructor(private readonly options: VfioUserServerOptions) {
     this.limits = { ...defaultLimits, ...options.limits };
-    this.listener = listenUnix(options.path);
+    checkOffers(options.model.regions);
+    this.listener = new UnixListener(options.path);
     try {
-      this.watch = options.loop.watch(this.listener, PollEvents.in, () => this.accept());
+      this.watch = options.loop.watch(this.listener.fd, PollEvents.in, () => this.accept());
     } catch (error) {
-      closeDescriptor(this.listener);
+      this.listener.close();
       throw error;
     }
   }
@@ -105,19 +106,14 @@ export class VfioUserServer {
     return true;
   }
 
-  /** Ends the connection, stops listening and removes the socket file. May be called again. */
+  /** Ends the connection, stops listening and removes the socket file, unless it is a successor's by now. May be called again. */
   close(): void {
     if (this.isClosed) return;
     this.isClosed = true;
     this.watch.stop();
-    closeDescriptor(this.listener);
     if (this.postponed !== undefined) closeDescriptor(this.postponed.fd);
     this.client?.connection.close('server closed');
-    try {
-      unlinkSync(this.options.path);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    }
+    this.listener.close();
   }
 
   private accept(): void {
@@ -131,7 +127,7 @@ export class VfioUserServer {
   private acceptOne(): number {
     const { trace, name } = this.options;
     try {
-      const fd = acceptUnix(this.listener);
+      const fd = acceptUnix(this.listener.fd);
       this.acceptFailure = '';
       return fd;
     } catch (error) {

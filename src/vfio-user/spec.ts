@@ -107,8 +107,36 @@ export const RegionInfo = {
   caps: 8,
 } as const;
 
-/** Section "VFIO_USER_DEVICE_GET_REGION_IO_FDS". */
+/** Section "VFIO cap header format"; `id` and `version` have 16 bits each. The id is linux/vfio.h, VFIO_REGION_INFO_CAP_SPARSE_MMAP. */
+export const InfoCapability = { id: 0, version: 2, next: 4, bytes: 8, sparseMmap: 1 } as const;
+
+/** Section "VFIO region info cap sparse mmap", from the start of the capability. */
+export const SparseMmap = {
+  version: 1,
+  count: 8,
+  reserved: 12,
+  areas: 16,
+  areaOffset: 0,
+  areaSize: 8,
+  areaBytes: 16,
+} as const;
+
+/** Section "VFIO_USER_DEVICE_GET_REGION_IO_FDS"; sub-regions follow. */
 export const RegionIoFds = { argsz: 0, flags: 4, index: 8, count: 12, bytes: 16 } as const;
+
+/** Section "Sub-Region IO FD info format (ioeventfd)"; the flag is KVM_IOEVENTFD_FLAG_DATAMATCH of linux/kvm.h. */
+export const SubRegion = {
+  offset: 0,
+  size: 8,
+  descriptor: 16,
+  type: 20,
+  flags: 24,
+  padding: 28,
+  value: 32,
+  bytes: 40,
+  ioEventFd: 0,
+  dataMatch: 1,
+} as const;
 
 /** Section "VFIO_USER_DEVICE_GET_IRQ_INFO". */
 export const IrqInfo = {
@@ -166,8 +194,57 @@ export const RegionAccess = { offset: 0, region: 8, count: 12, data: 16, bytes: 
  */
 export const DmaAccess = { address: 0, count: 8, data: 16, bytes: 16 } as const;
 
+/** Section "VFIO_USER_REGION_WRITE_MULTI": the number of writes, then so many of `each` bytes with these fields. */
+export const RegionWriteMulti = {
+  count: 0,
+  writes: 8,
+  bytes: 8,
+  offset: 0,
+  region: 8,
+  length: 12,
+  data: 16,
+  each: 24,
+  longest: 8,
+} as const;
+
+/** Section "VFIO_USER_DEVICE_FEATURE"; the feature's own data follows. */
+export const DeviceFeature = {
+  argsz: 0,
+  flags: 4,
+  data: 8,
+  bytes: 8,
+  indexMask: 0xffff,
+  get: 1 << 16,
+  set: 1 << 17,
+  probe: 1 << 18,
+} as const;
+
+/** Section "Device Features". */
+export const Feature = {
+  migration: 1,
+  deviceState: 2,
+  loggingStart: 6,
+  loggingStop: 7,
+  loggingReport: 8,
+} as const;
+
+/** Sections "VFIO_DEVICE_FEATURE_MIGRATION" and "VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE". */
+export const MigrationFeature = { flags: 0, bytes: 8, stopCopy: 1, state: 0, dataFd: 4, stateBytes: 8 } as const;
+
+/** Section "VFIO_DEVICE_FEATURE_DMA_LOGGING_START"; ranges of `rangeBytes` (address u64, length u64) follow. */
+export const DmaLogging = { pageSize: 0, rangeCount: 8, bytes: 16, rangeBytes: 16 } as const;
+
+/** Section "VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT"; the answer goes on with the bitmap. */
+export const DmaReport = { address: 0, length: 8, pageSize: 16, bytes: 24 } as const;
+
+/** Sections "VFIO_USER_MIG_DATA_READ" and "VFIO_USER_MIG_DATA_WRITE". */
+export const MigrationData = { argsz: 0, size: 4, data: 8, bytes: 8 } as const;
+
 /** The protocol's page: what `pgsizes` says, and what a DMA region is a multiple of. */
 export const PAGE_BYTES = 4096;
 
 /** The longest reply of a command that carries no data. */
 export const SMALL_REPLY_BYTES = 256;
+
+/** The longest reply of DEVICE_GET_REGION_INFO and of DEVICE_GET_REGION_IO_FDS: region-offers.ts bounds their lists. */
+export const REGION_REPLY_BYTES = 4096;

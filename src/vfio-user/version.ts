@@ -9,6 +9,9 @@ export interface Capabilities {
   readonly max_dma_maps?: number;
   readonly pgsizes?: number;
   readonly write_multiple?: boolean;
+  /** As earlier revisions of the specification have it, and QEMU sends it. */
+  readonly twin_socket?: { readonly supported?: boolean };
+  readonly migration?: { readonly pgsize?: number; readonly max_bitmap_size?: number };
 }
 
 export interface Proposal {
@@ -77,7 +80,45 @@ function parseCapabilities(given: Record<string, unknown>): Capabilities {
   for (const name of ['twin_socket', 'migration']) {
     if (Object.hasOwn(given, name)) asObject(given[name], `capability ${name}`);
   }
+  const { supported = false } = (given as Capabilities).twin_socket ?? {};
+  if (typeof supported !== 'boolean') throw new VersionError('capability twin_socket.supported is not a boolean');
+  if (Object.hasOwn(given, 'migration')) checkMigration(given.migration as Record<string, unknown>);
   return given as Capabilities;
+}
+
+function checkMigration(given: Record<string, unknown>): void {
+  for (const name of ['pgsize', 'max_bitmap_size']) {
+    const value = given[name];
+    if (Object.hasOwn(given, name) && !(Number.isSafeInteger(value) && (value as number) >= 1)) {
+      throw new VersionError(`capability migration.${name} is not a whole number of at least 1`);
+    }
+  }
+}
+
+/** What holds on a connection once both sides have said what they can. */
+export interface Terms {
+  /** Bytes in one DMA_READ or DMA_WRITE. */
+  readonly maxTransfer: number;
+  /** Descriptors that the client takes with one message. */
+  readonly descriptors: number;
+  /** REGION_WRITE_MULTI may come. */
+  readonly writeMultiple: boolean;
+  /** The client takes a stream of its own for our commands. */
+  readonly twinSocket: boolean;
+}
+
+/** Before the handshake. */
+export const NO_TERMS: Terms = { maxTransfer: 0, descriptors: 0, writeMultiple: false, twinSocket: false };
+
+export function agreedTerms(proposal: Proposal, limits: Limits): Terms {
+  const { max_msg_fds = CapabilityDefault.maxMsgFds, write_multiple = false, twin_socket } = proposal.capabilities;
+  const descriptors = Math.min(max_msg_fds, limits.maxDescriptors);
+  return {
+    maxTransfer: Math.min(clientDataTransfer(proposal), limits.maxDataTransfer),
+    descriptors,
+    writeMultiple: write_multiple && limits.writeMultiple,
+    twinSocket: twin_socket?.supported === true && descriptors > 0,
+  };
 }
 
 /** The largest transfer that the client takes, in bytes. */
@@ -88,10 +129,16 @@ export function clientDataTransfer(proposal: Proposal): number {
 /**
  * The version data of our answer, NUL included. Capabilities must be a subset of those proposed, so each is named only where
  * the client named it, or where its default would promise more than we hold. (QEMU takes no answer longer than its request.)
+ * `migratable`: the device can be saved. `hasTwin`: the answer carries one descriptor, of the stream for our commands.
  */
-export function composeVersionData(proposal: Proposal, limits: Limits): Uint8Array {
+export function composeVersionData(
+  proposal: Proposal,
+  limits: Limits,
+  migratable = false,
+  hasTwin = false,
+): Uint8Array {
   const proposed = proposal.capabilities;
-  const capabilities: Record<string, number> = {};
+  const capabilities: Record<string, number | boolean | object> = {};
   if (proposed.max_msg_fds !== undefined || limits.maxDescriptors < CapabilityDefault.maxMsgFds) {
     capabilities.max_msg_fds = Math.min(limits.maxDescriptors, proposed.max_msg_fds ?? limits.maxDescriptors);
   }
@@ -102,5 +149,11 @@ export function composeVersionData(proposal: Proposal, limits: Limits): Uint8Arr
     capabilities.max_data_xfer_size = limits.maxDataTransfer;
   }
   if (proposed.pgsizes !== undefined) capabilities.pgsizes = PAGE_BYTES;
+  if (proposed.write_multiple === true && limits.writeMultiple) capabilities.write_multiple = true;
+  if (proposed.migration !== undefined && migratable) {
+    const most = Math.min(limits.maxDirtyBitmap, proposed.migration.max_bitmap_size ?? limits.maxDirtyBitmap);
+    capabilities.migration = { pgsize: PAGE_BYTES, max_bitmap_size: most };
+  }
+  if (hasTwin) capabilities.twin_socket = { supported: true, fd_index: 0 };
   return encoder.encode(`${JSON.stringify({ capabilities })}\0`);
 }

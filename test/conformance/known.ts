@@ -22,16 +22,6 @@ export const broken: Readonly<Record<string, Broken>> = {
 };
 
 /** Rules that nothing of ours can show, with what they need. */
-const NO_MULTI = 'a server with write_multiple';
-const NO_MIGRATION = 'a device that can be migrated';
-
 export const unseen: Readonly<Record<string, string>> = {
-  'feature.migration-stop-copy': NO_MIGRATION,
-  'feature.probe-echo': NO_MIGRATION,
-  'region-read.not-readable': 'a region that can be written alone',
-  'region-write.not-writable': 'a region that can be read alone',
-  'write-multi.cut': NO_MULTI,
-  'write-multi.one': NO_MULTI,
-  'write-multi.order': NO_MULTI,
-  'write-multi.too-wide': NO_MULTI,
+  'write-multi.not-supported': 'a server without write_multiple',
 };

@@ -641,4 +641,62 @@ describe('EventLoop, busy-polling', () => {
     }
     expect(log).toHaveLength(100);
   });
+
+  /** Waits that find something at once, until it polls busily again. */
+  function pauseLength(fd: number): number {
+    let waits = 0;
+    for (; !loop.pollsBusily; waits++) {
+      signalEventFd(fd);
+      loop.runOnce(-1);
+    }
+    return waits;
+  }
+
+  function miss(times: number): void {
+    for (let i = 0; i < times; i++) loop.runOnce(1);
+  }
+
+  it('is off unless asked for', () => {
+    expect(loop.pollsBusily).toBe(false);
+    loop.pollNanoseconds = 1000;
+    expect(loop.pollsBusily).toBe(true);
+  });
+
+  it('is given up after so many misses in a row and not before', () => {
+    loop.pollNanoseconds = 1000;
+    watched('ready');
+    miss(7);
+    expect(loop.pollsBusily).toBe(true);
+    miss(1);
+    expect(loop.pollsBusily).toBe(false);
+  });
+
+  it('is given up for twice as long each time that it finds nothing again', () => {
+    loop.pollNanoseconds = 1000;
+    const fd = watched('ready');
+    miss(8);
+    const lengths = [pauseLength(fd)];
+    for (let i = 0; i < 9; i++) {
+      miss(1);
+      lengths.push(pauseLength(fd));
+    }
+    expect(lengths).toEqual([64, 128, 256, 512, 1024, 2048, 4096, 8192, 8192, 8192]);
+  });
+
+  it('takes what is there at once neither for a success nor for a miss', () => {
+    loop.pollNanoseconds = 1000;
+    const fd = watched('ready');
+    miss(7);
+    signalEventFd(fd);
+    loop.runOnce(-1);
+    miss(1);
+    expect(loop.pollsBusily).toBe(false);
+  });
+
+  it('is not done where a wait may not last', () => {
+    loop.pollNanoseconds = 1_000_000;
+    watched('ready');
+    for (let i = 0; i < 20; i++) loop.runOnce(0);
+    expect(loop.pollsBusily).toBe(true);
+  });
 });

@@ -1,7 +1,20 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { flock, LOCK_EX, LOCK_NB } from '../../src/posix/libc.ts';
 import {
   acceptUnix,
   closeDescriptor,
@@ -12,6 +25,7 @@ import {
   SOCKET_PATH_LIMIT,
   StreamSocket,
   socketPair,
+  UnixListener,
 } from '../../src/posix/socket.ts';
 import { openDescriptors } from './support.ts';
 
@@ -39,6 +53,69 @@ function isCloseOnExec(fd: number): boolean {
   const flags = /^flags:\s*([0-7]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))![1]!;
   return (Number.parseInt(flags, 8) & 0o2000000) !== 0;
 }
+
+describe('UnixListener', () => {
+  it('removes its file at the end, and may be closed again', () => {
+    const listener = new UnixListener(path);
+    listener.close();
+    expect(existsSync(path)).toBe(false);
+    listener.close();
+  });
+
+  it('leaves the file of a successor alone', () => {
+    const first = new UnixListener(path);
+    unlinkSync(path);
+    const second = new UnixListener(path);
+    first.close();
+    keep(connectUnix(path));
+    expect(keep(acceptUnix(second.fd))).toBeGreaterThan(0);
+    second.close();
+    expect(existsSync(path)).toBe(false);
+  });
+
+  it('leaves something else alone that has its path by now', () => {
+    const listener = new UnixListener(path);
+    unlinkSync(path);
+    writeFileSync(path, 'precious');
+    listener.close();
+    expect(readFileSync(path, 'latin1')).toBe('precious');
+  });
+
+  it('takes it that its file, or the folder, is gone', () => {
+    const inner = join(folder, 'inner');
+    mkdirSync(inner);
+    const [one, other] = [new UnixListener(join(inner, 'one')), new UnixListener(join(inner, 'other'))];
+    unlinkSync(join(inner, 'one'));
+    one.close();
+    renameSync(inner, join(folder, 'moved'));
+    other.close();
+    expect(existsSync(join(folder, 'moved/other'))).toBe(true);
+  });
+
+  it('removes its file without closing, for those whose descriptor is closed by somebody else', () => {
+    const listener = new UnixListener(path);
+    keep(listener.fd);
+    listener.removeFile();
+    expect(existsSync(path)).toBe(false);
+  });
+
+  it('waits for another server of its folder, and says so when that takes too long', () => {
+    const holder = keep(openSync(folder, 'r'));
+    expect(flock(holder, LOCK_EX | LOCK_NB)).toBe(0);
+    const before = openDescriptors();
+    expect(() => new UnixListener(path)).toThrow(`${path}: another program holds the lock`);
+    expect(openDescriptors()).toBe(before);
+    expect(existsSync(path)).toBe(false);
+  });
+
+  it('holds the lock while it starts only', () => {
+    const listener = new UnixListener(path);
+    const holder = keep(openSync(folder, 'r'));
+    expect(flock(holder, LOCK_EX | LOCK_NB)).toBe(0);
+    closeDescriptor(opened.pop()!);
+    listener.close();
+  });
+});
 
 describe('listenUnix', () => {
   it('makes a socket file for its owner only', () => {

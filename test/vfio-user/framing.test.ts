@@ -313,7 +313,7 @@ describe('descriptors', () => {
     const client = rig.client();
     const open = openDescriptors();
     const [one] = eventFds(1);
-    expect(client.request(Command.deviceFeature, words(8, 0), [one!]).errno).toBe(95);
+    expect(client.request(Command.dirtyPages, words(8, 0), [one!]).errno).toBe(95);
     closeDescriptor(one!);
     expect(openDescriptors()).toBe(open);
   });
@@ -390,5 +390,22 @@ describe('descriptors', () => {
     }
     closeDescriptor(one!);
     rig.until(() => rig.model.client!.isArmed(2, 3));
+  });
+
+  it('of one that arrives in pieces do not go to the next, which brings its own', () => {
+    const client = rig.client();
+    const [one, other] = eventFds(2);
+    const bytes = (vector: number) =>
+      message(Command.deviceSetIrqs, words(20, 0x24, 2, vector, 1), { flags: HeaderFlag.noReply });
+    client.sendRaw(bytes(3).subarray(0, 20), [one!]);
+    rig.settle();
+    // The rest and the next message come in one receive.
+    rig.server.pause();
+    client.sendRaw(bytes(3).subarray(20));
+    client.sendRaw(bytes(4), [other!]);
+    rig.server.resume();
+    closeDescriptor(one!);
+    closeDescriptor(other!);
+    rig.until(() => rig.model.client!.isArmed(2, 3) && rig.model.client!.isArmed(2, 4));
   });
 });

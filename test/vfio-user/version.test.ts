@@ -101,12 +101,25 @@ describe('parseVersion', () => {
 describe('composeVersionData', () => {
   it('answers QEMU with what QEMU accepts', () => {
     expect(answer(JSON.parse(QEMU_PROPOSAL))).toEqual({
-      capabilities: { max_msg_fds: 16, max_dma_maps: 65535, max_data_xfer_size: 1048576, pgsizes: 4096 },
+      capabilities: {
+        max_msg_fds: 16,
+        max_dma_maps: 65535,
+        max_data_xfer_size: 1048576,
+        pgsizes: 4096,
+        write_multiple: true,
+      },
     });
   });
 
+  it('does not agree to many writes in one message where that is not wanted', () => {
+    const unwanted = { ...defaultLimits, writeMultiple: false };
+    const data = new TextDecoder().decode(composeVersionData(parse(payload(QEMU_PROPOSAL)), unwanted));
+    expect(JSON.parse(data.slice(0, -1)).capabilities).not.toHaveProperty('write_multiple');
+  });
+
   it('fits in the room that QEMU keeps for it, and ends in NUL', () => {
-    const data = composeVersionData(parse(payload(QEMU_PROPOSAL)), defaultLimits);
+    const data = composeVersionData(parse(payload(QEMU_PROPOSAL)), defaultLimits, true);
+    expect(new TextDecoder().decode(data)).toMatch(/"write_multiple":true.*"migration"/);
     expect(data.length).toBeLessThanOrEqual(190);
     expect(data.length).toBeLessThanOrEqual(QEMU_PROPOSAL.length + 1);
     expect(data.at(-1)).toBe(0);

@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs';
 import type { EventLoop } from '../../posix/event-loop.ts';
 import { createEventFd, drainEventFd } from '../../posix/eventfd.ts';
 import { createMemfd } from '../../posix/memfd.ts';
-import { closeDescriptor } from '../../posix/socket.ts';
+import { closeDescriptor, duplicateDescriptor } from '../../posix/socket.ts';
 import { Command, DeviceInfo, IrqInfo, IrqSet, RegionInfo } from '../spec.ts';
 import { connectOnce, connectPatiently, Peer, type SendOptions } from './peer.ts';
 import { equal, fail, isTrue, skip } from './rule.ts';
@@ -210,6 +210,11 @@ export class Context {
   close(): void {
     this.closePeers();
     for (const descriptor of this.descriptors.splice(0)) closeDescriptor(descriptor);
+  }
+
+  /** A stream that the server passed along; the descriptor stays its owner's. */
+  over(fd: number): Peer {
+    return this.peer(duplicateDescriptor(fd));
   }
 
   private peer(fd: number): Peer {

@@ -177,6 +177,11 @@ export class Peer {
     );
   }
 
+  untilEnd(what: string): void {
+    this.loop.waitUntil(() => this.isEnded, this.patience);
+    isTrue(this.isEnded, `${what}: not within ${this.patience} ms`);
+  }
+
   /** The server is still there: it answers a command, and nothing came before that answer. */
   alive(): void {
     this.succeed(Command.deviceGetInfo, new Uint8Array(Uint32Array.of(16, 0, 0, 0).buffer));

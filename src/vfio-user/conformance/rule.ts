@@ -39,6 +39,11 @@ export function skip(reason: string): never {
   throw new Skipped(reason);
 }
 
+/** The server need not have it, and says that it has not. */
+export function notOffered(what: string): never {
+  skip(`not offered: ${what}`);
+}
+
 export function fail(what: string): never {
   throw new Violation(what);
 }

@@ -11,6 +11,7 @@ import { dmaUnmapRules } from './dma-unmap.ts';
 import { dmaWriteRules } from './dma-write.ts';
 import { headerRules } from './header.ts';
 import { irqInfoRules } from './irq-info.ts';
+import { ioEventFdRules, mappingRules, twinSocketRules } from './offers.ts';
 import { featureRules, migrationRules, writeMultiRules } from './optional.ts';
 import { regionInfoRules, regionIoFdsRules } from './region-info.ts';
 import { regionReadRules } from './region-read.ts';
@@ -20,6 +21,7 @@ import { setIrqsRefusedRules } from './set-irqs-refused.ts';
 import { signalRules } from './signals.ts';
 import { versionRules } from './version.ts';
 import { versionDataRules } from './version-data.ts';
+import { writeMultiAgreedRules } from './write-multi.ts';
 
 /** Every rule, in the order of the specification. */
 export const allRules: readonly Rule[] = [
@@ -28,13 +30,16 @@ export const allRules: readonly Rule[] = [
   ...headerRules,
   ...versionRules,
   ...versionDataRules,
+  ...twinSocketRules,
   ...dmaMapRules,
   ...dmaMapRefusedRules,
   ...directMemoryRules,
   ...dmaUnmapRules,
   ...deviceInfoRules,
   ...regionInfoRules,
+  ...mappingRules,
   ...regionIoFdsRules,
+  ...ioEventFdRules,
   ...irqInfoRules,
   ...setIrqsRules,
   ...setIrqsRefusedRules,
@@ -47,6 +52,7 @@ export const allRules: readonly Rule[] = [
   ...dmaWriteRules,
   ...resetRules,
   ...writeMultiRules,
+  ...writeMultiAgreedRules,
   ...featureRules,
   ...migrationRules,
 ];
