@@ -2,6 +2,7 @@
 import type { FunctionDefinition } from '../pci/definition.ts';
 import type { Clock, DmaPort, InterruptLine, JobQueue } from '../pci/ports.ts';
 import type { RegisterBlock, RegisterFile, RegisterHandler } from '../pci/registers.ts';
+import type { Saveable } from '../pci/state.ts';
 import type { Trace } from '../trace/trace.ts';
 
 /** All that an endpoint knows of the world. */
@@ -27,6 +28,11 @@ export interface Endpoint {
   readonly bars: ReadonlyMap<number, RegisterHandler>;
   /** What the inspector shows, where the device keeps its registers in a file; those of BAR 0. */
   readonly registers?: RegisterFile;
+  /**
+   * The device as it is between two jobs, work that still waits for its job included. A state is taken over while jobs are held: what was
+   * queued before must do nothing, and what the state says is pending is queued anew. Missing where the device cannot be saved.
+   */
+  readonly state?: Saveable;
   /** Function-level reset: back to reset values, nothing pending; jobs queued earlier must find out and do nothing. */
   reset(): void;
 }

@@ -17,11 +17,22 @@ export interface DmaGate {
   readonly generation: number;
 }
 
+/** Whether requests get to the IOMMU at all; where not, they end as `DmaStatus.fault`, which no IOMMU records. */
+export interface DmaPath {
+  readonly open: boolean;
+  /** Told of each request that met a closed one. */
+  refused(): void;
+}
+
+const alwaysOpen: DmaPath = { open: true, refused() {} };
+
 export interface DmaPortOptions {
   readonly translator: Translator;
   readonly memory: GuestMemory;
   readonly requesterId: number;
   readonly gate: DmaGate;
+  /** Changes with the gate's generation. Default: always open. */
+  readonly path?: DmaPath;
   /** Where transfers are told, with the endpoint's `name`. Default: nowhere. */
   readonly trace?: Trace;
   readonly name?: string;
@@ -55,6 +66,7 @@ export class TranslatedDmaPort implements DmaPort {
   private readonly memory: GuestMemory;
   private readonly requesterId: number;
   private readonly gate: DmaGate;
+  private readonly path: DmaPath;
   private readonly translation = new Translation();
   private readonly events: Events;
   private readonly source: number;
@@ -69,6 +81,7 @@ export class TranslatedDmaPort implements DmaPort {
     this.memory = options.memory;
     this.requesterId = options.requesterId;
     this.gate = options.gate;
+    this.path = options.path ?? alwaysOpen;
     this.events = options.trace?.records ?? noEvents;
     this.source = this.events.sourceId(options.name ?? 'dma');
     this.pasid = options.pasid ?? NO_PASID;
@@ -125,6 +138,7 @@ export class TranslatedDmaPort implements DmaPort {
     const generation = gate.generation;
     if (!gate.busMaster) return DmaStatus.notBusMaster;
     if (length === 0) return DmaStatus.ok;
+    if (!this.path.open) return this.pathClosed();
     // Numbers stand for `Access` here and below, because the compiler cannot fold what other modules export.
     const translated = this.translator.translateRun(this.requesterId, high, low, writing ? 2 : 1, length, translation);
     // Memory that is reached by messages takes its time, that of the tables included.
@@ -250,7 +264,13 @@ export class TranslatedDmaPort implements DmaPort {
 
   /** Why the gate closed while a transfer was under way. */
   private closedStatus(generation: number): DmaStatus {
+    if (!this.path.open) return this.pathClosed();
     return this.gate.generation !== generation ? DmaStatus.aborted : DmaStatus.notBusMaster;
+  }
+
+  private pathClosed(): DmaStatus {
+    this.path.refused();
+    return DmaStatus.fault;
   }
 }
 

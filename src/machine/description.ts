@@ -35,7 +35,16 @@ export interface EndpointDescription {
 export interface MachineDescription {
   readonly iommu: IommuDescription;
   readonly endpoints: readonly EndpointDescription[];
+  /**
+   * How long the device thread looks for the next message before it blocks, in microseconds, up to `MAX_POLL_MICROSECONDS`. 'auto':
+   * where the process has more than one processor. Missing: not at all.
+   */
+  readonly pollMicroseconds?: PollMicroseconds;
 }
+
+export type PollMicroseconds = number | 'auto';
+/** Longer than a wake-up takes anywhere; a thread that polls for more only burns its processor. */
+export const MAX_POLL_MICROSECONDS = 1000;
 
 /** A description that cannot be built; the message says what to write instead. */
 export class DescriptionError extends Error {
@@ -86,7 +95,7 @@ export function describeMachine(
 /** Checks a description from outside (a JSON file, another process) and fills in what it may leave out. */
 export function checkDescription(value: unknown): MachineDescription {
   const machine = asObject(value, 'a machine description');
-  refuseUnknown(machine, ['iommu', 'endpoints'], 'a machine description');
+  refuseUnknown(machine, ['iommu', 'endpoints', 'pollMicroseconds'], 'a machine description');
   const list = machine.endpoints ?? [];
   if (!Array.isArray(list)) throw new DescriptionError(`'endpoints' must be a list`);
   if (list.length > MAX_ENDPOINTS) throw new DescriptionError(`at most ${MAX_ENDPOINTS} endpoints in one machine`);
@@ -100,7 +109,18 @@ export function checkDescription(value: unknown): MachineDescription {
     endpoints.map(one => formatRequesterId(one.requesterId)),
     'address',
   );
-  return { iommu: checkIommu(machine.iommu), endpoints };
+  const iommu = checkIommu(machine.iommu);
+  if (machine.pollMicroseconds === undefined) return { iommu, endpoints };
+  return { iommu, endpoints, pollMicroseconds: checkPolling(machine.pollMicroseconds) };
+}
+
+function checkPolling(value: unknown): PollMicroseconds {
+  if (value === 'auto') return value;
+  const isWhole = typeof value === 'number' && Number.isInteger(value);
+  if (isWhole && value >= 0 && value <= MAX_POLL_MICROSECONDS) return value;
+  throw new DescriptionError(
+    `'pollMicroseconds' must be 'auto' or a whole number from 0 to ${MAX_POLL_MICROSECONDS}, not '${String(value)}'`,
+  );
 }
 
 function checkIommu(value: unknown): IommuDescription {

@@ -1,4 +1,5 @@
 /** The worker that owns a machine: it blocks in epoll_wait(2), serves what is ready, runs the jobs that came of it, and polls again. */
+import { availableParallelism } from 'node:os';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { EventLoop, PollEvents } from '../posix/event-loop.ts';
 import { drainEventFd } from '../posix/eventfd.ts';
@@ -8,6 +9,7 @@ import { Debugging } from './debugging.ts';
 import { Inspector } from './inspect.ts';
 import { IOMMU_ID, Machine } from './machine.ts';
 import type { MachineEvent } from './operations-command.ts';
+import { pollNanoseconds } from './polling.ts';
 import { RemoteCommands } from './remote-commands.ts';
 import type { MachineStatistics } from './statistics.ts';
 
@@ -35,6 +37,7 @@ function run(data: DeviceThreadData): void {
       error: error instanceof Error ? (error.stack ?? error.message) : String(error),
     });
   });
+  loop.pollNanoseconds = pollNanoseconds(data.description.pollMicroseconds, availableParallelism());
   const machine = new Machine({
     description: data.description,
     directory: data.directory,

@@ -16,6 +16,7 @@ import type { FunctionDefinition } from '../pci/definition.ts';
 import type { PciFunction } from '../pci/function.ts';
 import type { JobQueue } from '../pci/ports.ts';
 import type { RegisterFile, RegisterHandler } from '../pci/registers.ts';
+import type { Saveable } from '../pci/state.ts';
 import type { Trace } from '../trace/trace.ts';
 import type { IommuKindName, MachineDescription } from './description.ts';
 import { functionMessages } from './function-messages.ts';
@@ -50,6 +51,8 @@ export interface RunningIommu {
   /** To be called before `registers` is read from outside: brings up to date what is else computed when the guest reads it. */
   refreshRegisters?(): void;
   readonly inspection: IommuInspection;
+  /** Missing where the IOMMU cannot be saved. */
+  readonly state?: Saveable;
   /** The operations of DMA_IOMMU_INTERFACE, where the IOMMU has them. */
   readonly operations?: { readonly unit: DmaIommu } & Pick<DmaIommu, 'probe'>;
 }
@@ -74,6 +77,7 @@ const vtd: IommuKind = {
       statistics: () => ({ kind: 'vtd', ...unit.statistics }),
       registers: unit.registers,
       inspection: unit.inspection,
+      state: unit.state,
     };
   },
 };

@@ -10,6 +10,7 @@ import type { FunctionDefinition } from '../pci/definition.ts';
 import { PciFunction } from '../pci/function.ts';
 import type { Clock } from '../pci/ports.ts';
 import type { RegisterFile } from '../pci/registers.ts';
+import type { Saveable } from '../pci/state.ts';
 import type { EventLoop } from '../posix/event-loop.ts';
 import { duplicateDescriptor } from '../posix/socket.ts';
 import { WindowPool } from '../posix/window-pool.ts';
@@ -17,9 +18,13 @@ import { formatRequesterId } from '../trace/record-fields.ts';
 import type { Trace } from '../trace/trace.ts';
 import { VfioUserServer } from '../vfio-user/server.ts';
 import type { EndpointDescription, IommuKindName, MachineDescription } from './description.ts';
+import { FunctionJobs } from './function-jobs.ts';
+import { FunctionMigration } from './function-migration.ts';
 import { Injection } from './injection/injection.ts';
 import { iommuKinds, noIommu, type RunningIommu } from './iommu-kinds.ts';
+import { IommuLoss } from './iommu-loss.ts';
 import { RunControl } from './run-control.ts';
+import { definitionHash } from './state-format.ts';
 import type { FunctionStatistics, MachineStatistics } from './statistics.ts';
 
 /** The name, and the socket's, of the function that carries the IOMMU's registers. */
@@ -61,8 +66,11 @@ export class Machine {
   readonly injection: Injection;
   /** Whether it runs at all. */
   readonly control: RunControl;
+  private readonly iommuLoss: IommuLoss;
   private readonly pool: WindowPool;
   private readonly served = new Map<string, ServedFunction>();
+  /** Those of the endpoints. */
+  private readonly endpointJobs: FunctionJobs[] = [];
 
   constructor(private readonly options: MachineOptions) {
     const { loop, trace, description } = options;
@@ -72,6 +80,7 @@ export class Machine {
       trace,
       after: (milliseconds, job) => loop.after(milliseconds, job),
     });
+    this.iommuLoss = new IommuLoss(trace);
     this.functions = this.served;
     this.control = new RunControl({
       loop,
@@ -148,8 +157,14 @@ export class Machine {
     const memory = this.memoryFor(IOMMU_ID);
     const pci = this.functionFor(IOMMU_ID, kind.definition, memory);
     const { injection } = this;
-    const jobs = injection.iommuJobs(this.control);
+    const own = new FunctionJobs(this.control);
+    const jobs = injection.iommuJobs(own);
     const iommu = kind.start({ name: IOMMU_ID, description, pci, memory, jobs, trace, checks, injection });
+    const { state, registers } = iommu;
+    // An endpoint's DMA needs the unit: it waits, as on a bus.
+    const held = () => [own, ...this.endpointJobs];
+    const rest = { iommu: description.iommu, registers: registers.block };
+    this.migrate(pci, description.iommu.kind, rest, state, own, held);
     for (const [bar, handler] of iommu.bars) pci.setHandler(bar, handler);
     const reset = () => {
       iommu.reset();
@@ -157,6 +172,8 @@ export class Machine {
     };
     chain(pci, 'onReset', reset);
     chain(pci, 'onDisconnected', reset);
+    chain(pci, 'onConnected', () => this.iommuLoss.connected());
+    chain(pci, 'onDisconnected', () => this.iommuLoss.disconnected());
     pci.onBarPlaced = (bar, address) => trace.note('iommu.placed', IOMMU_ID, { bar, address });
     this.serve({ name: IOMMU_ID, pci, memory });
     return iommu;
@@ -171,6 +188,7 @@ export class Machine {
     const { requesterId } = description;
     const { injection } = this;
     const dma = new DmaCounters();
+    const path = this.iommuLoss.endpoint(name, pci);
     const portTo = (inner: Translator, pasid?: number) => {
       const translator = injection.translator(name, inner);
       const tagged = pasid === undefined ? {} : { pasid };
@@ -179,6 +197,7 @@ export class Machine {
         memory,
         requesterId,
         gate: pci,
+        path,
         trace,
         name,
         counters: dma,
@@ -188,16 +207,41 @@ export class Machine {
     const port = portTo(iommu.translator);
     const dmaWithPasid = (pasid: number) =>
       iommu.withPasid ? portTo(iommu.withPasid(pasid), pasid) : new NoPasidDmaPort(trace, name, pasid);
-    const ports = { name, dma: port, dmaWithPasid, line: pci.line, clock: monotonic, jobs: this.control, trace };
+    const jobs = new FunctionJobs(this.control);
+    this.endpointJobs.push(jobs);
+    const ports = { name, dma: port, dmaWithPasid, line: pci.line, clock: monotonic, jobs, trace };
     const endpoint: Endpoint = kind.create(injection.endpoint(ports), description.options);
+    const rest = { options: description.options, requesterId, registers: kind.registers };
+    this.migrate(pci, description.kind, rest, endpoint.state, jobs, () => [jobs]);
     for (const [bar, handler] of endpoint.bars) pci.setHandler(bar, handler);
     chain(pci, 'onReset', () => endpoint.reset());
     chain(pci, 'onDisconnected', () => endpoint.reset());
+    chain(pci, 'onConnected', () => path.connected());
+    chain(pci, 'onReset', () => path.reset());
+    chain(pci, 'onDisconnected', () => path.disconnected());
     this.serve({ name, pci, memory, endpoint: description, registers: endpoint.registers, dma });
     trace.note('endpoint.served', name, {
       kind: description.kind,
       address: formatRequesterId(requesterId),
     });
+  }
+
+  /** `rest`: what the guest can see besides the function's definition. To be called before other hooks are set. */
+  private migrate(
+    pci: PciFunction,
+    kind: string,
+    rest: object,
+    device: Saveable | undefined,
+    own: FunctionJobs,
+    jobs: () => FunctionJobs[],
+  ): void {
+    if (device === undefined) return;
+    const { loop } = this.options;
+    const owner = { kind, name: pci.name, definition: definitionHash({ pci: pci.definition, ...rest }) };
+    const between = (job: () => void) => (loop.inJob ? loop.push(job) : job());
+    pci.migration = new FunctionMigration({ owner, pci, device, jobs, own, between });
+    chain(pci, 'onReset', () => own.clear());
+    chain(pci, 'onDisconnected', () => own.clear());
   }
 
   private memoryFor(name: string): RegionMemory {

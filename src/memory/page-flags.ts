@@ -12,6 +12,8 @@ export const PageFlag = {
   positioned: 8,
   /** Reached by messages. */
   remote: 16,
+  /** Besides one of the three before: writes are logged. */
+  logged: 32,
 } as const;
 
 /** A chunk's value where its pages differ; never a page's. */
@@ -74,11 +76,13 @@ export class PageFlags {
   }
 
   #fillChunks(from: number, to: number, flags: number): void {
-    this.chunks.fill(flags, from, to);
-    if (this.#pages.size === 0) return;
-    for (const chunk of this.#pages.keys()) {
-      if (chunk >= from && chunk < to) this.#pages.delete(chunk);
+    const { chunks } = this;
+    if (this.#pages.size > 0) {
+      for (let chunk = from; chunk < to; chunk++) {
+        if (chunks[chunk] === MIXED) this.#pages.delete(chunk);
+      }
     }
+    chunks.fill(flags, from, to);
   }
 
   #fillPages(chunk: number, from: number, to: number, flags: number): void {

@@ -18,6 +18,8 @@ export interface RegionBatchOptions {
   readonly memory: BatchedMemory;
   readonly flagsAt: (frame: number) => number;
   readonly find: (frame: number) => Region | undefined;
+  /** A write is about to be sent. */
+  readonly writes: (frame: number, offset: number, length: number) => void;
   /** Bytes that went through messages. */
   readonly count: (bytes: number) => void;
   /** A message to this page failed: what that means for who asked. */
@@ -105,6 +107,7 @@ export class RegionBatch implements MemoryBatch {
       this.writing = writing;
       batch.begin();
     }
+    if (writing) this.options.writes(frame, offset, length);
     const mark = this.sent;
     this.sent += length;
     if (!batch.send(writing, frame, offset, buffer, at, length, mark)) this.collect();

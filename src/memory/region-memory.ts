@@ -10,6 +10,7 @@ import { EventClass, Kind } from '../trace/event-kinds.ts';
 import { type Events, noEvents } from '../trace/events.ts';
 import type { Trace } from '../trace/trace.ts';
 import type { DmaRegion, DmaRegions } from '../vfio-user/device-model.ts';
+import { DirtyLog } from './dirty-log.ts';
 import { FRAME_BYTES, FRAME_SHIFT, type MemoryBatch, MemoryStatus } from './guest-memory.ts';
 import { PageFlag } from './page-flags.ts';
 import { RegionBatch } from './region-batch.ts';
@@ -63,6 +64,10 @@ export interface RegionMemoryOptions {
 export class RegionMemory extends WindowedMemory implements DmaRegions {
   /** Where memory without a descriptor is reached; undefined while no client is connected. */
   remote: RemoteMemory | undefined;
+  readonly log = new DirtyLog(FRAME_LIMIT * FRAME_BYTES, active => {
+    this.#logging = active ? PageFlag.logged : 0;
+    for (const one of this.#table.all()) this.flags.fill(one.firstFrame, one.frames, one.flags | this.#logging);
+  });
 
   readonly #name: string;
   readonly #trace: Trace;
@@ -76,6 +81,9 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
     memory: this,
     flagsAt: frame => this.flags.at(frame),
     find: frame => this.#table.find(frame),
+    writes: (frame, offset, length) => {
+      if ((this.flags.at(frame) & PageFlag.logged) !== 0) this.logWrite(frame, offset, length);
+    },
     count: bytes => {
       this.#messageBytes += bytes;
     },
@@ -85,6 +93,8 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
       return this.remote === remote ? MemoryStatus.unmapped : MemoryStatus.failed;
     },
   });
+  /** What the flags of all pages have besides: `PageFlag.logged` or nothing. */
+  #logging = 0;
   #positionedRegions = 0;
   #remoteRegions = 0;
   #mappedBytes = 0;
@@ -143,7 +153,7 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
       region.flags |= kind;
       if (kind === PageFlag.remote) this.#remoteRegions++;
       this.#table.add(region);
-      this.flags.fill(region.firstFrame, region.frames, region.flags);
+      this.flags.fill(region.firstFrame, region.frames, region.flags | this.#logging);
       this.generation++;
       this.#tell(Kind['memory.added'], region);
       return 0;
@@ -183,6 +193,10 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
     this.generation++;
     this.#windowMap.release();
     this.#interrupts.failure = '';
+  }
+
+  protected override logWrite(frame: number, offset: number, length: number): void {
+    this.log.mark(frame, offset, length);
   }
 
   /** As `unmapAll`; to be called before the memory is forgotten. */

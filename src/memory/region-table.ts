@@ -1,4 +1,7 @@
-/** The DMA regions of one client, none overlapping another, in order of address. */
+/**
+ * The DMA regions of one client, none overlapping another, in order of address. They lie in runs of bounded length, so that one
+ * more costs the same however many there are.
+ */
 
 export interface Region {
   readonly firstFrame: number;
@@ -15,52 +18,89 @@ export interface Region {
   failure: string;
 }
 
+/** A longer run is halved. */
+const RUN_LIMIT = 256;
+
 export class RegionTable {
-  readonly #regions: Region[] = [];
+  /** None is empty. */
+  readonly #runs: Region[][] = [];
+  #size = 0;
 
   get size(): number {
-    return this.#regions.length;
+    return this.#size;
   }
 
   all(): readonly Region[] {
-    return this.#regions;
+    return this.#runs.flat();
   }
 
   /** The region that holds this frame. */
   find(frame: number): Region | undefined {
-    const region = this.#regions[this.#firstAfter(frame) - 1];
+    const region = this.#lastUpTo(frame);
     return region !== undefined && frame < region.firstFrame + region.frames ? region : undefined;
   }
 
   overlaps(frame: number, frames: number): boolean {
-    const region = this.#regions[this.#firstAfter(frame + frames - 1) - 1];
+    const region = this.#lastUpTo(frame + frames - 1);
     return region !== undefined && region.firstFrame + region.frames > frame;
   }
 
   /** It overlaps none that is there. */
   add(region: Region): void {
-    this.#regions.splice(this.#firstAfter(region.firstFrame), 0, region);
+    this.#size++;
+    const at = Math.max(0, this.#runOf(region.firstFrame));
+    const run = this.#runs[at];
+    if (run === undefined) {
+      this.#runs.push([region]);
+      return;
+    }
+    run.splice(firstAfter(run, region.firstFrame), 0, region);
+    if (run.length > RUN_LIMIT) this.#runs.splice(at + 1, 0, run.splice(RUN_LIMIT >> 1));
   }
 
   remove(region: Region): void {
-    const index = this.#firstAfter(region.firstFrame) - 1;
-    if (this.#regions[index] !== region) throw new Error('a region that is not in the table was removed');
-    this.#regions.splice(index, 1);
+    const at = this.#runOf(region.firstFrame);
+    const run = this.#runs[at];
+    const index = run === undefined ? -1 : firstAfter(run, region.firstFrame) - 1;
+    if (run === undefined || run[index] !== region) {
+      throw new Error('a region that is not in the table was removed');
+    }
+    run.splice(index, 1);
+    this.#size--;
+    if (run.length === 0) this.#runs.splice(at, 1);
   }
 
   clear(): void {
-    this.#regions.length = 0;
+    this.#runs.length = 0;
+    this.#size = 0;
   }
 
-  /** Index of the first region that starts beyond `frame`. */
-  #firstAfter(frame: number): number {
+  #lastUpTo(frame: number): Region | undefined {
+    const run = this.#runs[this.#runOf(frame)];
+    return run?.[firstAfter(run, frame) - 1];
+  }
+
+  /** Index of the last run that starts at `frame` or before; -1 where none does. */
+  #runOf(frame: number): number {
     let low = 0;
-    let high = this.#regions.length;
+    let high = this.#runs.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (this.#regions[middle]!.firstFrame <= frame) low = middle + 1;
+      if (this.#runs[middle]![0]!.firstFrame <= frame) low = middle + 1;
       else high = middle;
     }
-    return low;
+    return low - 1;
   }
+}
+
+/** Index of the first region of the run that starts beyond `frame`. */
+function firstAfter(run: readonly Region[], frame: number): number {
+  let low = 0;
+  let high = run.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (run[middle]!.firstFrame <= frame) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

@@ -17,6 +17,9 @@ import { CHUNK_FRAME_MASK, CHUNK_FRAME_SHIFT, MIXED, PageFlag, PageFlags } from 
 const CHUNK_BYTES = 1 << (CHUNK_FRAME_SHIFT + FRAME_SHIFT);
 const DIRECT_READ = PageFlag.readable | PageFlag.mapped;
 const DIRECT_WRITE = PageFlag.writable | PageFlag.mapped;
+const LOGGED = PageFlag.logged;
+/** Of these flags of a chunk `DIRECT_WRITE` alone lets a write take the fast path, so that a log costs nothing where there is none. */
+const WRITE_CHECK = DIRECT_WRITE | MIXED | LOGGED;
 /** Times a 64-bit word is read again because its low half changed meanwhile. */
 const TORN_READ_RETRIES = 8;
 
@@ -54,6 +57,9 @@ export abstract class WindowedMemory implements GuestMemory {
   ): MemoryStatus;
   protected moved = 0;
 
+  /** Called before a write to pages whose flags have `logged`. */
+  protected logWrite(_frame: number, _offset: number, _length: number): void {}
+
   read(frame: number, offset: number, target: Uint8Array, at: number, length: number): MemoryStatus {
     checkBuffer(target, at, length);
     const chunk = frame >>> CHUNK_FRAME_SHIFT;
@@ -75,7 +81,7 @@ export abstract class WindowedMemory implements GuestMemory {
     const chunks = this.flags.chunks;
     if (
       chunk < chunks.length &&
-      (chunks[chunk]! & (DIRECT_WRITE | MIXED)) === DIRECT_WRITE &&
+      (chunks[chunk]! & WRITE_CHECK) === DIRECT_WRITE &&
       ((frame & CHUNK_FRAME_MASK) << FRAME_SHIFT) + offset + length <= CHUNK_BYTES
     ) {
       this.copyIn(frame, offset, source, at, length);
@@ -110,7 +116,9 @@ export abstract class WindowedMemory implements GuestMemory {
   }
 
   store32(frame: number, offset: number, value: number): MemoryStatus {
-    if ((this.flags.at(frame) & DIRECT_WRITE) === DIRECT_WRITE && (offset & ~0xffc) === 0) {
+    const flags = this.flags.at(frame);
+    if ((flags & DIRECT_WRITE) === DIRECT_WRITE && (offset & ~0xffc) === 0) {
+      if ((flags & LOGGED) !== 0) this.logWrite(frame, offset, 4);
       const words = this.windows[frame >>> WINDOW_FRAME_SHIFT]!.words;
       Atomics.store(words, ((frame & WINDOW_FRAME_MASK) << 10) + (offset >> 2), value);
       this.counters[DirectCounter.written]! += 4;
@@ -121,7 +129,9 @@ export abstract class WindowedMemory implements GuestMemory {
   }
 
   compareExchange32(frame: number, offset: number, expected: number, value: number): MemoryStatus {
-    if ((this.flags.at(frame) & DIRECT_WRITE) === DIRECT_WRITE && (offset & ~0xffc) === 0) {
+    const flags = this.flags.at(frame);
+    if ((flags & DIRECT_WRITE) === DIRECT_WRITE && (offset & ~0xffc) === 0) {
+      if ((flags & LOGGED) !== 0) this.logWrite(frame, offset, 4);
       const words = this.windows[frame >>> WINDOW_FRAME_SHIFT]!.words;
       const index = ((frame & WINDOW_FRAME_MASK) << 10) + (offset >> 2);
       this.low = Atomics.compareExchange(words, index, expected, value);
@@ -152,9 +162,12 @@ export abstract class WindowedMemory implements GuestMemory {
       if ((flags & PageFlag.mapped) !== 0) {
         if ((flags & needed) === 0) return MemoryStatus.denied;
         moved = Math.min(length, this.flags.run(frame) * FRAME_BYTES - offset);
+        if (writing && (flags & LOGGED) !== 0) this.logWrite(frame, offset, moved);
         if (writing) this.copyIn(frame, offset, buffer, at, moved);
         else this.copyOut(frame, offset, buffer, at, moved);
       } else {
+        // Before it is sent: how far it goes is known afterwards only, and the client looks at the log when it has the data.
+        if (writing && (flags & LOGGED) !== 0) this.logWrite(frame, offset, length);
         const status = this.transferElsewhere(writing, flags, frame, offset, buffer, at, length);
         if (status !== MemoryStatus.ok) return status;
         moved = this.moved;

@@ -12,12 +12,13 @@ import {
 } from './config-layout.ts';
 import type { FunctionDefinition } from './definition.ts';
 import { checkDefinition } from './definition-check.ts';
+import { type Saveable, StateError, stateBytes } from './state.ts';
 
 /**
  * The configuration space of one function: a byte array of values beside byte arrays of masks, so that a write of any width at
  * any offset is the same loop. It reacts to nothing; `PciFunction` looks at what a write changed.
  */
-export class ConfigSpace {
+export class ConfigSpace implements Saveable {
   /** The values as software reads them; 256 bytes, or 4096 for PCI Express. */
   readonly bytes: Uint8Array;
   /** Every register, with its offset from the start of configuration space. */
@@ -28,6 +29,8 @@ export class ConfigSpace {
   private readonly strobes: Uint8Array;
   private readonly struck: Uint8Array;
   private readonly kept: Uint8Array;
+  /** Bits that only hardware changes. */
+  private readonly owned: Uint8Array;
   private readonly places = new Map<number, number>();
   private readonly powerControl: number;
   private readonly barMasks = new Int32Array(BAR_COUNT);
@@ -44,6 +47,7 @@ export class ConfigSpace {
     this.strobes = new Uint8Array(size);
     this.struck = new Uint8Array(size);
     this.kept = new Uint8Array(size);
+    this.owned = new Uint8Array(size);
     this.fields = [
       ...headerFields(definition, FIRST_CAPABILITY),
       ...this.placeCapabilities(capabilitiesOf(definition)),
@@ -72,6 +76,35 @@ export class ConfigSpace {
       this.bytes[offset] = (this.bytes[offset]! & kept) | (this.powerOn[offset]! & ~kept);
     }
     this.struck.fill(0);
+  }
+
+  save(): Uint8Array {
+    return this.bytes.slice();
+  }
+
+  restore(state: unknown): () => void {
+    const bytes = stateBytes(state, 'the configuration space', this.bytes.length);
+    for (let offset = 0; offset < bytes.length; offset++) {
+      const free = this.writable[offset]! | this.clearable[offset]! | this.owned[offset]!;
+      if (((bytes[offset]! ^ this.powerOn[offset]!) & ~free & 0xff) === 0) continue;
+      throw new StateError(`configuration space: bits at 0x${offset.toString(16)} that never change are others`);
+    }
+    const power = bytes[this.powerControl]! & PowerManagement.stateMask;
+    if (power !== PowerManagement.d0 && power !== PowerManagement.d3hot) {
+      throw new StateError(`configuration space: the function has no power state D${power}`);
+    }
+    const copy = bytes.slice();
+    return () => {
+      this.bytes.set(copy);
+      this.struck.fill(0);
+    };
+  }
+
+  /** Declares bits of the 16-bit or 32-bit register at `offset` that hardware sets and software cannot. */
+  own(offset: number, mask: number): void {
+    for (let i = 0; i < 4 && mask >>> (8 * i) !== 0; i++) {
+      this.owned[offset + i] = this.owned[offset + i]! | (mask >>> (8 * i));
+    }
   }
 
   /** Offset of a capability by its id; 0 where the function does not have it. */

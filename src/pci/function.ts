@@ -3,6 +3,7 @@ import { type Events, noEvents } from '../trace/events.ts';
 import type { Trace } from '../trace/trace.ts';
 import {
   type ClientPort,
+  type DeviceMigration,
   type DeviceModel,
   type DmaRegions,
   Errno,
@@ -18,6 +19,7 @@ import { MsixBar, MsixTable } from './msix.ts';
 import type { Clock, InterruptLine } from './ports.ts';
 import { RegionAccess } from './region-access.ts';
 import type { RegisterHandler } from './registers.ts';
+import { type Saveable, type StateValue, stateFields, stateFlag } from './state.ts';
 
 /** linux/vfio.h, VFIO_PCI_*_REGION_INDEX; 0 to 5 are the BARs. */
 export const RegionIndex = { rom: 6, config: 7, vga: 8 } as const;
@@ -40,7 +42,7 @@ const monotonic: Clock = { now: () => performance.now() * 1e6 };
  * One PCI function as its vfio-user client sees it: configuration space, BARs whose accesses go to register handlers, and
  * interrupts. Accesses to a BAR are served whatever COMMAND says, because QEMU sends them only while memory space is enabled.
  */
-export class PciFunction implements DeviceModel {
+export class PciFunction implements DeviceModel, Saveable {
   readonly name: string;
   readonly definition: FunctionDefinition;
   readonly config: ConfigSpace;
@@ -50,6 +52,8 @@ export class PciFunction implements DeviceModel {
   /** What the device behind the function raises its interrupts with. */
   readonly line: InterruptLine;
   client: ClientPort | undefined;
+  /** Saves and restores the function with what is behind it; missing where that cannot be done. */
+  migration: DeviceMigration | undefined;
   /** May the function do DMA: COMMAND bit 2, and power state D0 (PM 5.4.1). */
   busMaster = false;
   /** Changes at every reset, connection and disconnection: DMA that spans a change is void. */
@@ -179,6 +183,37 @@ export class PciFunction implements DeviceModel {
     this.messages.attach(undefined);
     this.powerOn();
     this.onDisconnected?.();
+  }
+
+  /** Nothing is signalled until `start`. Accesses are answered. */
+  stop(): void {
+    this.messages.stop();
+  }
+
+  start(): void {
+    this.messages.start();
+  }
+
+  save(): StateValue {
+    return { config: this.config.save(), interrupts: this.messages.save(), hidden: this.hidden };
+  }
+
+  restore(state: unknown): () => void {
+    const fields = stateFields(state, 'the function', ['config', 'interrupts', 'hidden']);
+    const restoreConfig = this.config.restore(fields.config);
+    const restoreInterrupts = this.messages.restore(fields.interrupts);
+    const hidden = stateFlag(fields.hidden, 'whether the function is hidden');
+    return () => {
+      this.generation++;
+      this.hidden = hidden;
+      this.accesses.spin.reset();
+      restoreConfig();
+      restoreInterrupts();
+      // Those that are placed are announced anew.
+      this.lastCommand = 0;
+      this.announceBars();
+      this.remember();
+    };
   }
 
   private powerOn(): void {

@@ -8,6 +8,7 @@ import type { ConfigSpace } from './config-space.ts';
 import type { FunctionDefinition } from './definition.ts';
 import type { MsixTable } from './msix.ts';
 import type { InterruptLine } from './ports.ts';
+import { type Saveable, StateError, type StateValue, stateFields, stateNumber } from './state.ts';
 
 /** linux/vfio.h, VFIO_PCI_*_IRQ_INDEX. */
 export const InterruptIndex = { intx: 0, msi: 1, msix: 2, error: 3, request: 4 } as const;
@@ -43,7 +44,7 @@ export function describeInterrupts(definition: FunctionDefinition): InterruptDes
  * As events: `raised` each time the client is signalled; `pending` when that has to wait; `lowered` when INTx is deasserted; `lost`
  * when nothing will come of it any more.
  */
-export class FunctionInterrupts implements InterruptLine {
+export class FunctionInterrupts implements InterruptLine, Saveable {
   private client: ClientPort | undefined;
   private asserted = false;
   /** INTx was signalled, and the client masked it until it says that it is done. */
@@ -53,6 +54,8 @@ export class FunctionInterrupts implements InterruptLine {
   private msiPending = 0;
   /** What software last allocated, as a power of two. */
   private lastAllocated = 0;
+  /** The function is stopped: nothing is signalled, all that is raised stays pending. */
+  private stopped = false;
   private readonly events: Events;
   private readonly source: number;
   private readonly msiControl: number;
@@ -79,6 +82,8 @@ export class FunctionInterrupts implements InterruptLine {
     this.events = trace.records ?? noEvents;
     this.source = this.events.sourceId(name);
     if (table) table.onUnmask = vector => this.deliverMsix(vector);
+    config.own(Header.status, StatusBit.interrupt);
+    if (this.msiPendingAt !== 0) config.own(this.msiPendingAt, 2 ** this.msiVectors - 1);
   }
 
   raise(vector = 0): void {
@@ -143,6 +148,37 @@ export class FunctionInterrupts implements InterruptLine {
     this.table?.reset();
   }
 
+  stop(): void {
+    this.stopped = true;
+  }
+
+  /** What had to wait goes out. */
+  start(): void {
+    if (!this.stopped) return;
+    this.stopped = false;
+    this.evaluate();
+  }
+
+  /** What configuration space and the client do not hold already. */
+  save(): StateValue {
+    return { msiPending: this.msiPending >>> 0, msix: this.table?.save() ?? false };
+  }
+
+  /** `restore` of the configuration space comes first. */
+  restore(state: unknown): () => void {
+    const fields = stateFields(state, 'the interrupts', ['msiPending', 'msix']);
+    const pending = stateNumber(fields.msiPending, 'pending MSI', 0, 2 ** this.msiVectors - 1);
+    if (this.table === undefined && fields.msix !== false) throw new StateError('the function has no MSI-X table');
+    const restoreTable = this.table?.restore(fields.msix);
+    return () => {
+      restoreTable?.();
+      // A level that is asserted shows in the status register. Whether the client has masked it, the client knows.
+      this.asserted = (this.config.get16(Header.status) & StatusBit.interrupt) !== 0;
+      this.setMsiPending(pending | 0);
+      this.lastAllocated = 0;
+    };
+  }
+
   private usesMsix(): boolean {
     if (!this.table) return false;
     return this.msixArmed || (this.config.get16(this.msixControl) & Msix.enable) !== 0;
@@ -176,7 +212,7 @@ export class FunctionInterrupts implements InterruptLine {
 
   /** True where the client was signalled. */
   private signalLine(): boolean {
-    if (!this.asserted || this.automasked || !this.client) return false;
+    if (!this.asserted || this.automasked || this.stopped || !this.client) return false;
     if ((this.config.command & CommandBit.interruptDisable) !== 0 || this.isAsleep()) return false;
     this.automasked = this.client.trigger(InterruptIndex.intx, 0);
     if (this.automasked) this.tell(InterruptWay.intx, InterruptAction.raised, 0);
@@ -286,7 +322,7 @@ export class FunctionInterrupts implements InterruptLine {
 
   /** A message is a memory write of the function: it needs bus mastering (PCIe 7.5.1.1.3) and power (PM 5.4.1). */
   private maySend(): boolean {
-    return (this.config.command & CommandBit.busMaster) !== 0 && !this.isAsleep();
+    return !this.stopped && (this.config.command & CommandBit.busMaster) !== 0 && !this.isAsleep();
   }
 
   private isAsleep(): boolean {

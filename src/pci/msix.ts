@@ -3,6 +3,15 @@ import { Msix } from './config-layout.ts';
 import type { MsixDefinition } from './definition.ts';
 import { pendingBytes } from './definition-check.ts';
 import type { RegisterAccess, RegisterHandler } from './registers.ts';
+import {
+  type Saveable,
+  StateError,
+  type StateValue,
+  savedWords,
+  stateBytes,
+  stateFields,
+  stateWords,
+} from './state.ts';
 
 const ENTRY_WORDS = Msix.entryBytes / 4;
 /** PCI 6.8.2.6 to 6.8.2.9: the words of an entry. */
@@ -15,7 +24,7 @@ const WRITABLE_WORDS = [~0b11, -1, -1, VECTOR_MASK] as const;
  * The MSI-X table and the pending bits (PCI 6.8.2). QEMU keeps both itself and never shows the table to its server: an entry that
  * software has not written through the BAR masks nothing here, because its eventfd being set already says that it is wanted.
  */
-export class MsixTable {
+export class MsixTable implements Saveable {
   readonly vectors: number;
   /** One bit a vector; whole 64-bit words, as two int32 each. */
   readonly pending: Int32Array;
@@ -39,6 +48,31 @@ export class MsixTable {
     }
     this.written.fill(0);
     this.pending.fill(0);
+  }
+
+  save(): StateValue {
+    const { words, written, pending } = this;
+    return { words: savedWords(words), written: written.slice(), pending: savedWords(pending) };
+  }
+
+  restore(state: unknown): () => void {
+    const fields = stateFields(state, 'the MSI-X table', ['words', 'written', 'pending']);
+    const words = stateWords(fields.words, 'the MSI-X entries', this.words.length);
+    const written = stateBytes(fields.written, 'the MSI-X entries in use', this.vectors).slice();
+    const pending = stateWords(fields.pending, 'the MSI-X pending bits', this.pending.length);
+    if (written.some(one => one > 1)) throw new StateError('MSI-X: an entry is in use more than once');
+    if (words.some((word, index) => (word & ~WRITABLE_WORDS[index % ENTRY_WORDS]!) !== 0)) {
+      throw new StateError('MSI-X: reserved bits of an entry are set');
+    }
+    for (let vector = this.vectors; vector < pending.length * 32; vector++) {
+      if ((pending[vector >>> 5]! & (1 << (vector & 31))) !== 0)
+        throw new StateError('MSI-X: no such vector is pending');
+    }
+    return () => {
+      this.words.set(words);
+      this.written.set(written);
+      this.pending.set(pending);
+    };
   }
 
   isMasked(vector: number): boolean {

@@ -6,7 +6,7 @@
 /** Why a DMA did not reach memory. `ok` is zero so that a result can be tested as a flag. */
 export const DmaStatus = {
   ok: 0,
-  /** The IOMMU refused the translation and recorded the fault. */
+  /** The IOMMU refused the translation and recorded the fault, or it is gone and records none. */
   fault: 1,
   /** The function's bus mastering is off (PCI Local Bus 3.0, 6.2.2, Command bit 2): nothing was sent. */
   notBusMaster: 2,

@@ -3,6 +3,7 @@
  * the running block, the inspector, the docs and the tests all read that one definition.
  */
 import type { Trace } from '../trace/trace.ts';
+import { type Saveable, StateError, savedWords, stateWords } from './state.ts';
 
 /**
  * - `ro`: hardware owns it; writes are ignored.
@@ -70,7 +71,7 @@ export interface FieldHandle {
  * The state of one register block: 32-bit words with their access masks. Hardware behaviour reads and sets words and fields
  * freely; software goes through `softwareWrite`, which applies access rules.
  */
-export class RegisterFile {
+export class RegisterFile implements Saveable {
   readonly words: Int32Array;
   /** What software last wrote, word by word, `wo` bits included: what a behaviour reacts to. */
   readonly written: Int32Array;
@@ -79,6 +80,8 @@ export class RegisterFile {
   private readonly clearable: Int32Array;
   private readonly writeOnly: Int32Array;
   private readonly defined: Int32Array;
+  /** Bits that are the same for good: capabilities. */
+  private readonly constant: Int32Array;
   private readonly owners: (Register | undefined)[];
 
   constructor(
@@ -94,6 +97,7 @@ export class RegisterFile {
     this.clearable = new Int32Array(count);
     this.writeOnly = new Int32Array(count);
     this.defined = new Int32Array(count);
+    this.constant = new Int32Array(count);
     this.owners = new Array<Register | undefined>(count).fill(undefined);
     for (const register of block.registers) this.lay(register);
     this.reset();
@@ -102,6 +106,26 @@ export class RegisterFile {
   reset(): void {
     this.words.set(this.resetWords);
     this.written.fill(0);
+  }
+
+  save(): Uint8Array {
+    return savedWords(this.words);
+  }
+
+  restore(state: unknown): () => void {
+    const words = stateWords(state, `the registers of ${this.block.name}`, this.words.length);
+    for (let index = 0; index < words.length; index++) {
+      const fixed = ~this.defined[index]! | this.constant[index]!;
+      if (((words[index]! ^ this.resetWords[index]!) & fixed) === 0) continue;
+      const name = this.owners[index]?.name ?? 'no register';
+      throw new StateError(
+        `${this.block.name}: bits at 0x${(index * 4).toString(16)} (${name}) that never change are others`,
+      );
+    }
+    return () => {
+      this.words.set(words);
+      this.written.fill(0);
+    };
   }
 
   /** The register that covers this byte offset. */
@@ -182,6 +206,7 @@ export class RegisterFile {
       const word = first + (bit >>> 5);
       const mask = 1 << (bit & 31);
       if (field.access !== 'reserved') this.defined[word] |= mask;
+      if (field.access === 'ro' && field.why !== undefined) this.constant[word] |= mask;
       if (field.access === 'rw') this.writable[word] |= mask;
       if (field.access === 'wo') this.writeOnly[word] |= mask;
       if (field.access === 'w1c') this.clearable[word] |= mask;

@@ -382,3 +382,44 @@ describe('random mappings', () => {
     );
   });
 });
+
+describe('a path to the IOMMU that is closed', () => {
+  const closable = () => {
+    const path = { open: true, refusals: 0, refused: () => void path.refusals++ };
+    const { memory, translator, gate } = setup();
+    const port = new TranslatedDmaPort({ translator, memory, requesterId: RID, gate: gate as DmaGate, path });
+    translator.map(0x5000n, 9);
+    return { path, translator, gate, port };
+  };
+
+  it('lets no request through, and none is translated', () => {
+    const { path, translator, port } = closable();
+    path.open = false;
+    expect(port.read(0, 0x5000, new Uint8Array(8), 0, 8)).toBe(DmaStatus.fault);
+    expect(port.write(0, 0x5000, new Uint8Array(8), 0, 8)).toBe(DmaStatus.fault);
+    expect(translator.asked).toEqual([]);
+    expect(path.refusals).toBe(2);
+    path.open = true;
+    expect(port.read(0, 0x5000, new Uint8Array(8), 0, 8)).toBe(DmaStatus.ok);
+  });
+
+  it('is not asked by a function that may not master the bus', () => {
+    const { path, gate, port } = closable();
+    path.open = false;
+    gate.busMaster = false;
+    expect(port.read(0, 0x5000, new Uint8Array(8), 0, 8)).toBe(DmaStatus.notBusMaster);
+    expect(path.refusals).toBe(0);
+  });
+
+  it('ends a transfer during which it closes', () => {
+    const { path, translator, gate, port } = closable();
+    translator.during = () => {
+      path.open = false;
+      gate.generation++;
+    };
+    const target = new Uint8Array(8);
+    expect(port.read(0, 0x5000, target, 0, 8)).toBe(DmaStatus.fault);
+    expect(target).toEqual(new Uint8Array(8));
+    expect(path.refusals).toBe(1);
+  });
+});

@@ -309,3 +309,135 @@ describe('a machine without a guest', () => {
     expect(paths.filter(path => existsSync(path))).toEqual([]);
   });
 });
+
+describe('a machine whose IOMMU has lost its client', () => {
+  let rig: Rig;
+  let iommu: VfioUserClient;
+  let edu: VfioUserClient;
+
+  beforeEach(() => {
+    rig = new Rig();
+    rig.store(Frame.data, 0, pattern);
+    iommu = rig.connect('iommu');
+    edu = rig.connect('edu0');
+  });
+
+  afterEach(() => {
+    rig.close();
+    expect(rig.errors).toEqual([]);
+  });
+
+  const end = (name: string, client: VfioUserClient) => {
+    rig.clients.splice(rig.clients.indexOf(client), 1);
+    client.close();
+    const { server } = rig.machine.functions.get(name)!;
+    expect(rig.loop.waitUntil(() => !server.connected, PATIENCE_MS)).toBe(true);
+  };
+
+  /** Whether the endpoint's DMA arrives in memory at all, by the guest-physical address. */
+  const reaches = (client: VfioUserClient): boolean => {
+    rig.store(Frame.other, 0, new Uint8Array(pattern.length));
+    rig.dma(client, BigInt(Frame.data) << 12n, pattern.length, false);
+    rig.dma(client, BigInt(Frame.other) << 12n, pattern.length, true);
+    const arrived = rig.load(Frame.other, 0, pattern.length);
+    if (arrived.every((byte, index) => byte === pattern[index])) return true;
+    // Not even what it read instead.
+    expect(arrived).toEqual(new Uint8Array(pattern.length));
+    return false;
+  };
+
+  const reset = (client: VfioUserClient) => {
+    client.reset();
+    client.regionWrite(CONFIG, 4, bytes16(0x0006));
+  };
+
+  it('lets no DMA of the endpoints that stay through, whether it translated or not, and says why once', () => {
+    expect(reaches(edu)).toBe(true);
+    end('iommu', iommu);
+    expect(reaches(edu)).toBe(false);
+    const told = rig.trace.events.filter(({ kind }) => kind === 'endpoint.cutOff');
+    expect(told.map(({ source, detail }) => [source, detail])).toEqual([
+      ['edu0', { reason: "the IOMMU's client is gone" }],
+    ]);
+    expect(rig.machine.statistics().functions.edu0!.dma!.byStatus[1]).toBe(2);
+  });
+
+  it('blocks what was translated before', () => {
+    rig.buildTables(Frame.data);
+    rig.enableTranslation(iommu);
+    rig.dma(edu, IOVA, 16, false);
+    end('iommu', iommu);
+    rig.dma(edu, IOVA, 16, true);
+    expect(reaches(edu)).toBe(false);
+  });
+
+  it('goes on blocking an endpoint that is reset while it is away', () => {
+    end('iommu', iommu);
+    reset(edu);
+    expect(reaches(edu)).toBe(false);
+  });
+
+  it('goes on blocking, when it is back and off, until the endpoint is reset', () => {
+    end('iommu', iommu);
+    rig.connect('iommu');
+    expect(reaches(edu)).toBe(false);
+    reset(edu);
+    expect(reaches(edu)).toBe(true);
+  });
+
+  it('blocks an endpoint that comes while others of the same guest are cut off', () => {
+    end('iommu', iommu);
+    expect(reaches(rig.connect('edu1'))).toBe(false);
+  });
+
+  it('blocks an endpoint that is taken out and put back while others stay', () => {
+    const other = rig.connect('edu1');
+    end('iommu', iommu);
+    end('edu0', edu);
+    expect(reaches(rig.connect('edu0'))).toBe(false);
+    expect(reaches(other)).toBe(false);
+  });
+
+  it('does not hold it against the next guest, not even one without an IOMMU', () => {
+    end('iommu', iommu);
+    end('edu0', edu);
+    expect(reaches(rig.connect('edu0'))).toBe(true);
+  });
+
+  it('does not hold it against an endpoint of the next guest while the last one still lingers', () => {
+    const lingering = rig.connect('edu1');
+    end('iommu', iommu);
+    end('edu0', edu);
+    rig.connect('iommu');
+    expect(reaches(rig.connect('edu0'))).toBe(true);
+    expect(reaches(lingering)).toBe(false);
+  });
+
+  it('ends a transfer that is under way as one that was refused', () => {
+    end('edu0', edu);
+    const slow = new VfioUserClient(rig.loop, rig.machine.sockets.edu0!);
+    rig.clients.push(slow);
+    slow.negotiate();
+    const size = BigInt(GUEST_BYTES);
+    slow.dmaMap({ address: 0n, size, offset: 0n, descriptor: -1, readable: true, writable: true });
+    slow.regionWrite(CONFIG, 4, bytes16(0x0006));
+    slow.onDmaWrite = () => {
+      end('iommu', iommu);
+      return 0;
+    };
+    rig.dma(slow, BigInt(Frame.data) << 12n, 16, true);
+    expect(rig.machine.statistics().functions.edu0!.dma!.byStatus).toEqual(Float64Array.of(0, 1, 0, 0, 0));
+  });
+});
+
+describe('a machine whose IOMMU never had a client', () => {
+  it('lets DMA through, as before anybody has switched an IOMMU on', () => {
+    const rig = new Rig();
+    rig.store(Frame.data, 0, pattern);
+    const edu = rig.connect('edu0');
+    rig.dma(edu, BigInt(Frame.data) << 12n, pattern.length, false);
+    rig.dma(edu, BigInt(Frame.other) << 12n, pattern.length, true);
+    expect(rig.load(Frame.other, 0, pattern.length)).toEqual(pattern);
+    rig.close();
+  });
+});

@@ -91,4 +91,14 @@ describe('PageFlags', () => {
       }),
     );
   });
+
+  it('forgets the pages of each chunk that a fill covers, and of no other', () => {
+    const flags = new PageFlags();
+    for (let chunk = 0; chunk < 10; chunk++) flags.fill(chunk * CHUNK_FRAMES + 5, 1, 3);
+    expect(flags.mixedChunks).toBe(10);
+    flags.fill(2 * CHUNK_FRAMES, 3 * CHUNK_FRAMES, 7);
+    expect(flags.mixedChunks).toBe(7);
+    expect([...flags.chunks.subarray(0, 6)]).toEqual([MIXED, MIXED, 7, 7, 7, MIXED]);
+    expect(flags.at(5 * CHUNK_FRAMES + 5)).toBe(3);
+  });
 });

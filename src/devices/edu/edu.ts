@@ -1,5 +1,14 @@
 import { type DmaPort, DmaStatus } from '../../pci/ports.ts';
 import { type FieldHandle, type RegisterAccess, RegisterFile, type RegisterHandler } from '../../pci/registers.ts';
+import {
+  type Saveable,
+  StateError,
+  type StateValue,
+  stateBytes,
+  stateFields,
+  stateNames,
+  stateWords,
+} from '../../pci/state.ts';
 import type { Endpoint, EndpointPorts } from '../endpoint.ts';
 import { BUFFER_BYTES, BUFFER_START, eduRegisters, InterruptCause, WIDE_REGISTERS_START } from './registers.ts';
 
@@ -19,6 +28,10 @@ const Offset = {
   dmaPasid: offsetOf('dmaPasid'),
 } as const;
 
+/** What the device may be at, each at most once. */
+const WORK = ['factorial', 'dma'] as const;
+type Work = (typeof WORK)[number];
+
 const statusNames = new Map<DmaStatus, string>(
   Object.entries(DmaStatus).map(([name, status]): [DmaStatus, string] => [status, name]),
 );
@@ -36,12 +49,13 @@ const statusNames = new Map<DmaStatus, string>(
  *
  * One register is ours: `dmaPasid`. While its enable bit is set, DMA carries the PASID beside it.
  */
-export class Edu implements Endpoint, RegisterHandler {
+export class Edu implements Endpoint, RegisterHandler, Saveable {
   readonly bars: ReadonlyMap<number, RegisterHandler> = new Map([[0, this]]);
   /** The 4 KiB at 0x40000 of the device's address space. */
   readonly buffer = new Uint8Array(BUFFER_BYTES);
   private readonly staging = new Uint8Array(BUFFER_BYTES);
   readonly registers: RegisterFile;
+  readonly state: Saveable = this;
   private readonly liveness: FieldHandle;
   private readonly factorial: FieldHandle;
   private readonly computing: FieldHandle;
@@ -59,6 +73,8 @@ export class Edu implements Endpoint, RegisterHandler {
   private taggedPasid = -1;
   /** Grows with every reset, so that a job knows whether it still belongs to this life. */
   private life = 0;
+  /** Queued and not begun, in this order. */
+  private work: Work[] = [];
 
   /** `addressBits`: how many address bits the DMA engine drives, 1 to 64. */
   constructor(
@@ -83,9 +99,34 @@ export class Edu implements Endpoint, RegisterHandler {
 
   reset(): void {
     this.life++;
+    this.work = [];
     this.registers.reset();
     this.buffer.fill(0);
     this.ports.line.lower();
+  }
+
+  save(): StateValue {
+    return { registers: this.registers.save(), buffer: this.buffer.slice(), work: [...this.work] };
+  }
+
+  restore(state: unknown): () => void {
+    const fields = stateFields(state, 'edu', ['registers', 'buffer', 'work']);
+    const restoreRegisters = this.registers.restore(fields.registers);
+    const words = stateWords(fields.registers, "edu's registers", this.registers.words.length);
+    const buffer = stateBytes(fields.buffer, "edu's buffer", BUFFER_BYTES).slice();
+    const work = stateNames(fields.work, "edu's work", WORK);
+    const isSet = (field: FieldHandle) => ((words[field.word]! >>> field.shift) & field.mask) !== 0;
+    if (words[0] !== this.registers.words[0]) throw new StateError('edu: another identification');
+    if (isSet(this.computing) !== work.includes('factorial') || isSet(this.start) !== work.includes('dma')) {
+      throw new StateError('edu: its busy bits and its work do not agree');
+    }
+    return () => {
+      this.life++;
+      this.work = [];
+      restoreRegisters();
+      this.buffer.set(buffer);
+      for (const one of work) this.begin(one);
+    };
   }
 
   read(access: RegisterAccess): void {
@@ -128,7 +169,7 @@ export class Edu implements Endpoint, RegisterHandler {
       case Offset.dmaCommand:
         if ((low & (this.start.mask << this.start.shift)) === 0 || this.isBusy(this.start, offset)) return;
         this.writeWide(access);
-        this.startDma();
+        this.begin('dma');
         return;
       default:
         this.registers.softwareWrite(offset, low);
@@ -176,25 +217,33 @@ export class Edu implements Endpoint, RegisterHandler {
 
   private startFactorial(): void {
     this.registers.set(this.computing, 1);
+    this.begin('factorial');
+  }
+
+  private begin(what: Work): void {
     const { life } = this;
+    this.work.push(what);
     this.ports.jobs.push(() => {
       if (life !== this.life) return;
-      this.registers.set(this.factorial, factorialOf(this.registers.get(this.factorial)));
-      this.registers.set(this.computing, 0);
-      if (this.registers.get(this.interruptAfterFactorial) !== 0) this.raise(InterruptCause.factorial);
+      this.work.splice(this.work.indexOf(what), 1);
+      if (what === 'dma') this.runDma();
+      else this.compute();
     });
   }
 
-  private startDma(): void {
+  private compute(): void {
+    this.registers.set(this.factorial, factorialOf(this.registers.get(this.factorial)));
+    this.registers.set(this.computing, 0);
+    if (this.registers.get(this.interruptAfterFactorial) !== 0) this.raise(InterruptCause.factorial);
+  }
+
+  private runDma(): void {
     const { life } = this;
-    this.ports.jobs.push(() => {
-      if (life !== this.life) return;
-      this.transfer();
-      // The transfer may have waited, and a reset may have come meanwhile.
-      if (life !== this.life) return;
-      this.registers.set(this.start, 0);
-      if (this.registers.get(this.interruptWhenDone) !== 0) this.raise(InterruptCause.dma);
-    });
+    this.transfer();
+    // The transfer may have waited, and a reset may have come meanwhile.
+    if (life !== this.life) return;
+    this.registers.set(this.start, 0);
+    if (this.registers.get(this.interruptWhenDone) !== 0) this.raise(InterruptCause.dma);
   }
 
   private transfer(): void {

@@ -7,6 +7,10 @@ import type { Trace, TraceValue } from '../../trace/trace.ts';
 import type { VtdCapabilities } from './capabilities.ts';
 import type { VtdStatistics } from './statistics.ts';
 
+/** What a unit queues for a job, each at most once at a time. */
+export const VTD_WORK = ['queue', 'context', 'iotlb', 'faultEvent', 'completionEvent'] as const;
+export type VtdWork = (typeof VTD_WORK)[number];
+
 export interface VtdParts {
   readonly name: string;
   readonly memory: GuestMemory;
@@ -29,6 +33,8 @@ export class VtdCore {
   readonly source: number;
   /** Grows with every reset: whoever waited for guest memory compares it and gives up. */
   generation = 0;
+  /** Queued and not begun, in this order. */
+  readonly pending: VtdWork[] = [];
 
   constructor(private readonly parts: VtdParts) {
     this.memory = parts.memory;
@@ -41,11 +47,20 @@ export class VtdCore {
   }
 
   /** Queues work that a reset in between cancels. */
-  later(job: () => void): void {
+  later(what: VtdWork, job: () => void): void {
     const generation = this.generation;
+    this.pending.push(what);
     this.parts.jobs.push(() => {
-      if (generation === this.generation) job();
+      if (generation !== this.generation) return;
+      this.pending.splice(this.pending.indexOf(what), 1);
+      job();
     });
+  }
+
+  /** Whatever waits or is queued gives up. */
+  cancel(): void {
+    this.generation++;
+    this.pending.length = 0;
   }
 
   note(kind: string, detail: Readonly<Record<string, TraceValue>>): void {

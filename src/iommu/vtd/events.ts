@@ -22,7 +22,7 @@ export class EventInterrupt {
     private readonly sent: () => void,
   ) {
     const { registers } = core;
-    this.job = new SingleJob(core);
+    this.job = new SingleJob(core, prefix === 'FE' ? 'faultEvent' : 'completionEvent');
     this.mask = registers.field(`${prefix}CTL`, 'IM');
     this.pending = registers.field(`${prefix}CTL`, 'IP');
     this.data = registers.offset(`${prefix}DATA`) >>> 2;

@@ -143,6 +143,16 @@ export class FaultLog {
     this.next = 0;
   }
 
+  /** Where the next fault is recorded. */
+  get position(): number {
+    return this.next;
+  }
+
+  /** Of a restored state: less than CAP.NFR + 1. */
+  set position(index: number) {
+    this.next = index;
+  }
+
   private waiting(): boolean {
     return (this.core.registers.words[this.status] & this.conditions) !== 0;
   }

@@ -100,7 +100,7 @@ export class InvalidationQueue {
   doorbell(): void {
     if (this.scheduled) return;
     this.scheduled = true;
-    this.core.later(() => this.run());
+    this.core.later('queue', () => this.run());
   }
 
   /** The queue has been disabled: hardware's pointer starts over. */

@@ -40,7 +40,7 @@ export class RegisterInvalidation {
       requested: registers.field(register, requested),
       actual: registers.field(register, actual),
       domain: registers.field(register, 'DID'),
-      job: new SingleJob(core),
+      job: new SingleJob(core, register === 'CCMD' ? 'context' : 'iotlb'),
     });
     this.contextCommand = command('CCMD', 'ICC', 'CIRG', 'CAIG');
     this.iotlbCommand = command('IOTLB', 'IVT', 'IIRG', 'IAIG');

@@ -1,4 +1,4 @@
-import type { VtdCore } from './core.ts';
+import type { VtdCore, VtdWork } from './core.ts';
 
 const NOT_SCHEDULED = -1;
 
@@ -7,12 +7,15 @@ export class SingleJob {
   /** The unit's generation in which it is queued: a reset drops what was queued before it. */
   private generation = NOT_SCHEDULED;
 
-  constructor(private readonly core: Pick<VtdCore, 'generation' | 'later'>) {}
+  constructor(
+    private readonly core: Pick<VtdCore, 'generation' | 'later'>,
+    private readonly what: VtdWork,
+  ) {}
 
   schedule(run: () => void): void {
     if (this.generation === this.core.generation) return;
     this.generation = this.core.generation;
-    this.core.later(() => {
+    this.core.later(this.what, () => {
       this.generation = NOT_SCHEDULED;
       run();
     });

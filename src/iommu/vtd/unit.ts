@@ -3,6 +3,7 @@ import type { GuestMemory } from '../../memory/guest-memory.ts';
 import { vtdSecondStage } from '../../page-tables/vtd-second-stage.ts';
 import type { InterruptMessages, JobQueue } from '../../pci/ports.ts';
 import { type FieldHandle, type RegisterAccess, RegisterFile, type RegisterHandler } from '../../pci/registers.ts';
+import type { Saveable } from '../../pci/state.ts';
 import { EventClass, Kind, ResetWhat } from '../../trace/event-kinds.ts';
 import type { Events } from '../../trace/events.ts';
 import type { Trace } from '../../trace/trace.ts';
@@ -20,6 +21,7 @@ import { CacheInvalidator } from './invalidation.ts';
 import { InvalidationQueue } from './invalidation-queue.ts';
 import { RegisterInvalidation } from './register-invalidation.ts';
 import { vtdRegisters } from './registers.ts';
+import { VtdState } from './state.ts';
 import { newStatistics, type VtdStatistics } from './statistics.ts';
 import { DmaRemapper } from './translate.ts';
 import { VtdWatch } from './watch.ts';
@@ -53,6 +55,8 @@ export class VtdUnit implements RunTranslator, FaultInjectable, RegisterHandler 
   readonly statistics: VtdStatistics;
   readonly capabilities: VtdCapabilities;
   readonly inspection: VtdInspection;
+  /** Without the caches: hardware may empty them at any time (6.2). */
+  readonly state: Saveable;
   private readonly core: VtdCore;
   private readonly engine: TranslationEngine;
   private readonly contexts = new ContextCache();
@@ -104,6 +108,22 @@ export class VtdUnit implements RunTranslator, FaultInjectable, RegisterHandler 
     this.rootTable = registers.offset('RTADDR') >>> 2;
     this.queueBase = registers.offset('IQA') >>> 2;
     this.effects = this.wire();
+    this.state = new VtdState({
+      core: this.core,
+      faults: this.faults,
+      root: this.remapper,
+      clear: () => {
+        this.clear();
+        this.watch?.reset();
+      },
+      resume: {
+        queue: () => this.queue.doorbell(),
+        context: () => this.registerInvalidation.contextWritten(),
+        iotlb: () => this.registerInvalidation.iotlbWritten(),
+        faultEvent: () => this.faults.event.controlWritten(),
+        completionEvent: () => this.queue.completion.controlWritten(),
+      },
+    });
     this.inspection = new VtdInspection(this.core, this.contexts, this.engine, this.remapper);
   }
 
@@ -160,7 +180,15 @@ export class VtdUnit implements RunTranslator, FaultInjectable, RegisterHandler 
 
   /** Power-on state: reset values, empty caches, nothing pending. The statistics stay. */
   reset(): void {
-    this.core.generation++;
+    this.clear();
+    if ((this.events.mask & EventClass.connection) !== 0) {
+      this.events.emit(Kind.reset, this.core.source, ResetWhat.iommu, 0, 0, 0, 0);
+    }
+    this.watch?.reset();
+  }
+
+  private clear(): void {
+    this.core.cancel();
     this.registers.reset();
     this.contexts.invalidateAll();
     this.engine.invalidateAll();
@@ -169,10 +197,6 @@ export class VtdUnit implements RunTranslator, FaultInjectable, RegisterHandler 
     this.remapper.enabled = false;
     this.remapper.rootFrame = 0;
     this.remapper.mode = 0;
-    if ((this.events.mask & EventClass.connection) !== 0) {
-      this.events.emit(Kind.reset, this.core.source, ResetWhat.iommu, 0, 0, 0, 0);
-    }
-    this.watch?.reset();
   }
 
   private wire(): Map<number, () => void> {

@@ -3,8 +3,8 @@ import { SingleJob } from '../../../src/iommu/vtd/single-job.ts';
 
 function make() {
   const jobs: (() => void)[] = [];
-  const core = { generation: 0, later: (job: () => void) => void jobs.push(job) };
-  return { jobs, core, job: new SingleJob(core) };
+  const core = { generation: 0, later: (_what: string, job: () => void) => void jobs.push(job) };
+  return { jobs, core, job: new SingleJob(core, 'queue') };
 }
 
 describe('SingleJob', () => {

@@ -1,0 +1,69 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterEach, describe, expect, it } from 'vitest';
+import { EventLoop } from '../../src/posix/event-loop.ts';
+import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import { MigrationState } from '../../src/vfio-user/migration.ts';
+import { MigrationClient } from '../../src/vfio-user/migration-client.ts';
+
+const MAIN = 'dist/src/cli/main.js';
+const PATIENCE_MS = 20_000;
+const servers: ChildProcess[] = [];
+const directories: string[] = [];
+
+async function serve(loop: EventLoop): Promise<VfioUserClient> {
+  const directory = mkdtempSync(join(tmpdir(), 'viommu-processes-'));
+  directories.push(directory);
+  servers.push(
+    spawn(process.execPath, [MAIN, 'serve', '--dir', directory, '--device', 'edu@01:00.0'], { stdio: 'ignore' }),
+  );
+  const socket = join(directory, 'edu0.sock');
+  const deadline = performance.now() + PATIENCE_MS;
+  while (!existsSync(socket)) {
+    if (performance.now() > deadline) throw new Error('the server does not listen');
+    await delay(20);
+  }
+  const client = new VfioUserClient(loop, socket);
+  client.negotiate();
+  return client;
+}
+
+afterEach(async () => {
+  for (const server of servers.splice(0)) {
+    const ended = once(server, 'exit');
+    server.kill('SIGTERM');
+    await ended;
+  }
+  for (const directory of directories.splice(0)) rmSync(directory, { recursive: true, force: true });
+});
+
+describe('two server processes', () => {
+  it('hand a device over in the middle of its work', async () => {
+    const loop = new EventLoop(failure => {
+      throw failure;
+    });
+    const source = await serve(loop);
+    const from = new MigrationClient(source);
+    from.setState(MigrationState.stop);
+    source.regionWrite(0, 0x08, Uint8Array.of(5, 0, 0, 0));
+    expect(source.regionRead(0, 0x20, 4)[0]).toBe(1);
+    from.setState(MigrationState.stopCopy);
+    const state = from.readAll(100);
+    source.close();
+
+    const target = await serve(loop);
+    const to = new MigrationClient(target);
+    to.setState(MigrationState.resuming);
+    to.writeAll(state, 1000);
+    to.setState(MigrationState.running);
+    const deadline = performance.now() + PATIENCE_MS;
+    while ((target.regionRead(0, 0x20, 4)[0]! & 1) !== 0) expect(performance.now()).toBeLessThan(deadline);
+    expect(target.regionRead(0, 0x08, 4)).toEqual(Uint8Array.of(120, 0, 0, 0));
+    target.close();
+    loop.close();
+  });
+});
