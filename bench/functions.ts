@@ -16,7 +16,13 @@ export async function benchFunctions(): Promise<BenchResult[]> {
     const one = await servers.startOurs(1);
     const [busy, ...silent] = await servers.startOurs(FUNCTIONS);
     const many = await servers.startOurs(FUNCTIONS);
-    const [alone, beside, turns] = servers.measure(BATCHES, one, [busy!, ...silent.map(path => `-${path}`)], many);
+    const [alone, beside, turns] = servers.measure(
+      'read',
+      BATCHES,
+      one,
+      [busy!, ...silent.map(path => `-${path}`)],
+      many,
+    );
     return [
       result('round trip, 1 of 64 functions, beside 1 of 1', 'ns', [beside!.median], [alone!.median], GOAL),
       result('round trip, 64 functions in turn, beside 1', 'ns', [turns!.median], [alone!.median], GOAL),

@@ -1,4 +1,7 @@
-/** Servers and the client that measures them, all on one processor: a round trip is then two switches and not two wake-ups. */
+/**
+ * Servers and the client that measures them, each side on one processor: on the same a round trip is two switches, on two it is two
+ * wake-ups.
+ */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
@@ -6,45 +9,68 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { compileNative, packagePath } from './native.ts';
 
-const PROCESSOR = '0';
-
 /** Of one server, in nanoseconds. */
 export interface RoundTrips {
   readonly median: number;
   readonly p99: number;
 }
 
+/** What the client does again and again (see native/message-client.c). */
+export type Work =
+  | 'read'
+  | 'write-read'
+  | 'message-dma'
+  | 'message-dma-done'
+  | 'mapped-dma'
+  | 'posted'
+  | 'message-map'
+  | 'mapped-map';
+
+export interface Processors {
+  readonly client: number;
+  readonly server: number;
+}
+
+export const ONE_PROCESSOR: Processors = { client: 0, server: 0 };
+export const TWO_PROCESSORS: Processors = { client: 0, server: 1 };
+
 export class PinnedServers {
   private readonly directory = mkdtempSync(join(tmpdir(), 'viommu-bench-'));
   private readonly servers: ChildProcess[] = [];
 
-  /** Starts the C server; returns its socket. */
+  constructor(private readonly processors: Processors = ONE_PROCESSOR) {}
+
+  /** Starts the C server, which takes one client and ends with it; returns its socket. */
   async startFloor(): Promise<string> {
-    const socket = join(this.directory, 'floor.sock');
+    const socket = join(this.directory, `floor${this.servers.length}.sock`);
     await this.start(compileNative('echo-server.c', this.directory), socket);
     return socket;
   }
 
   /** Starts our own, with a VT-d unit and so many edu devices; returns the devices' sockets. */
-  async startOurs(functions: number): Promise<string[]> {
+  async startOurs(functions: number, ...flags: string[]): Promise<string[]> {
     const directory = join(this.directory, `${this.servers.length}`);
     mkdirSync(directory);
-    const devices = Array.from({ length: functions }, (_, i) => ['--device', `edu@${busAndDevice(i)}.0`]);
+    const devices = Array.from({ length: functions }, (_, i) => ['--device', `edu@${busAndDevice(i)}.0,dmaMask=64`]);
     const program = packagePath('dist', 'src', 'cli', 'main.js');
-    await this.start(process.execPath, program, 'serve', '--dir', directory, ...devices.flat());
+    await this.start(process.execPath, program, 'serve', '--dir', directory, ...flags, ...devices.flat());
     return devices.map((_, i) => join(directory, `edu${i}.sock`));
   }
 
   /**
-   * Reads a register `batches` times 500 times from each server, in turns. A server is a list of sockets that are read one
-   * after the other; one with a minus before it is connected and stays silent.
+   * Does it in so many batches at each server, in turns. A server is a list of sockets that are used one after the other; one with a
+   * minus before it is connected and stays silent, one with `N*` before it has that many DMA regions.
    */
-  measure(batches: number, ...servers: readonly (readonly string[])[]): RoundTrips[] {
-    const client = compileNative('round-trip-client.c', this.directory);
+  measure(work: Work, batches: number, ...servers: readonly (readonly string[])[]): RoundTrips[] {
+    const client = compileNative('message-client.c', this.directory);
     const sockets = servers.map(list => list.join(','));
-    const output = execFileSync('taskset', ['-c', PROCESSOR, client, String(batches), ...sockets], {
-      encoding: 'utf8',
-    });
+    const output = execFileSync(
+      'taskset',
+      ['-c', `${this.processors.client}`, client, work, `${batches}`, ...sockets],
+      {
+        encoding: 'utf8',
+      },
+    );
     return output
       .trim()
       .split('\n')
@@ -65,7 +91,9 @@ export class PinnedServers {
 
   /** Resolves when the server has printed that it is ready. */
   private async start(command: string, ...args: string[]): Promise<void> {
-    const server = spawn('taskset', ['-c', PROCESSOR, command, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const server = spawn('taskset', ['-c', `${this.processors.server}`, command, ...args], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     this.servers.push(server);
     await new Promise<void>((resolve, reject) => {
       server.stdout!.on('data', chunk => /ready/.test(String(chunk)) && resolve());

@@ -1,9 +1,11 @@
 /** `npm run bench`: every measured claim, each beside its floor in the same run. Names choose a part: `npm run bench -- dma`. */
+import { benchBridge } from './bridge.ts';
 import { benchDma, benchWatchedDma } from './dma.ts';
 import { benchFunctions } from './functions.ts';
 import { benchInspector } from './inspector.ts';
 import { benchMap } from './map.ts';
 import { benchRecording } from './recording.ts';
+import { benchRegions } from './regions.ts';
 import { type BenchResult, formatResult } from './result.ts';
 import { benchRoundTrip } from './round-trip.ts';
 import { benchTrace } from './trace.ts';
@@ -15,9 +17,11 @@ const PARTS: Readonly<Record<string, () => BenchResult[] | Promise<BenchResult[]
   dma: () => [...benchDma(), ...benchWatchedDma()],
   'round-trip': benchRoundTrip,
   functions: benchFunctions,
+  regions: benchRegions,
   trace: benchTrace,
   recording: benchRecording,
   inspector: benchInspector,
+  bridge: benchBridge,
 };
 
 const wanted = process.argv.slice(2).filter(word => !word.startsWith('-'));

@@ -1,13 +1,15 @@
 /** The flags by which every command is told which machine to make. */
 import { readFileSync } from 'node:fs';
-import { type Command, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { kinds } from '../devices/kinds.ts';
 import {
   COMPATS,
   checkDescription,
   describeMachine,
   IOMMU_KINDS,
+  MAX_POLL_MICROSECONDS,
   type MachineDescription,
+  type PollMicroseconds,
 } from '../machine/description.ts';
 import { UsageError } from './errors.ts';
 
@@ -18,11 +20,12 @@ export interface MachineFlags {
   readonly compat?: string;
   readonly checkStale?: boolean;
   readonly machine?: string;
+  readonly pollUs?: PollMicroseconds;
 }
 
 export function addMachineOptions(command: Command): Command {
   const list = kinds.map(one => one.kind).join(', ');
-  return addIommuOptions(command)
+  return addPollOption(addIommuOptions(command))
     .addOption(new Option('--iommu <kind>', 'which IOMMU the machine has').choices([...IOMMU_KINDS]))
     .option(
       '--device <device>',
@@ -41,8 +44,33 @@ export function addIommuOptions(command: Command): Command {
     .option('--check-stale', 'dma-iommu: report each translation that a fresh walk would not give');
 }
 
+/** For what serves a machine. */
+export function addPollOption(command: Command): Command {
+  return command.option(
+    '--poll-us <n|auto>',
+    `look for the next message for so many microseconds (0 to ${MAX_POLL_MICROSECONDS}) before blocking; auto: where there is more than one processor (default: 0)`,
+    parsePolling,
+  );
+}
+
+function parsePolling(text: string): PollMicroseconds {
+  if (text === 'auto') return text;
+  const value = Number(text);
+  if (/^[0-9]+$/.test(text) && value <= MAX_POLL_MICROSECONDS) return value;
+  throw new InvalidArgumentError(`Write 'auto' or a whole number of microseconds from 0 to ${MAX_POLL_MICROSECONDS}.`);
+}
+
+/** The machine with the polling that a flag asks for, if any. */
+export function withPolling(machine: MachineDescription, pollUs: PollMicroseconds | undefined): MachineDescription {
+  return pollUs === undefined ? machine : { ...machine, pollMicroseconds: pollUs };
+}
+
 /** The machine that the flags ask for; `devices` are its endpoints where no flag names any. */
 export function machineFromFlags(flags: MachineFlags, devices: readonly string[]): MachineDescription {
+  return withPolling(describedBy(flags, devices), flags.pollUs);
+}
+
+function describedBy(flags: MachineFlags, devices: readonly string[]): MachineDescription {
   if (flags.machine === undefined) {
     const { cachingMode, compat, checkStale } = flags;
     return describeMachine(flags.iommu ?? 'vtd', flags.device ?? devices, { cachingMode, compat, checkStale });
