@@ -172,8 +172,13 @@ export function connectionArguments(
 
 /** The socket is an object, so the option must be JSON; QEMU reads `addr` as hexadecimal. */
 function vfioUserDevice(id: string, path: string, bus: string, slot: number): string[] {
+  return ['-device', JSON.stringify(vfioUserProperties(id, path, bus, slot))];
+}
+
+/** What `-device` and QMP's device_add take. */
+export function vfioUserProperties(id: string, path: string, bus: string, slot: number): Record<string, unknown> {
   const socket = { type: 'unix', path };
-  return ['-device', JSON.stringify({ driver: 'vfio-user-pci', id, bus, addr: slot.toString(16), socket })];
+  return { driver: 'vfio-user-pci', id, bus, addr: slot.toString(16), socket };
 }
 
 function bootArguments(boot: Boot): string[] {

@@ -94,6 +94,41 @@ export class QmpClient extends EventEmitter<QmpEvents> {
     });
   }
 
+  /**
+   * The next event that `matches`; what came before is gone, so ask before what causes it. Throws QmpClosed when the connection ends
+   * first, an Error that names `what` after `timeoutMs`, and the reason of `signal` when that is aborted.
+   */
+  nextEvent(
+    what: string,
+    matches: (event: QmpEvent) => boolean,
+    timeoutMs: number,
+    signal?: AbortSignal,
+  ): Promise<QmpEvent> {
+    if (this.#ended !== undefined) return Promise.reject(this.#ended);
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    return new Promise((resolve, reject) => {
+      const settle = (outcome: QmpEvent | Error) => {
+        clearTimeout(timer);
+        this.off('event', onEvent);
+        this.off('close', settle);
+        signal?.removeEventListener('abort', onAbort);
+        if (outcome instanceof Error) reject(outcome);
+        else resolve(outcome);
+      };
+      const onEvent = (event: QmpEvent) => {
+        if (matches(event)) settle(event);
+      };
+      const onAbort = () => settle(signal?.reason);
+      const timer = setTimeout(
+        () => settle(new Error(`QMP: ${what} did not come within ${timeoutMs / 1000} s`)),
+        timeoutMs,
+      );
+      this.on('event', onEvent);
+      this.on('close', settle);
+      signal?.addEventListener('abort', onAbort);
+    });
+  }
+
   /** Commands that still wait fail with QmpClosed. */
   close(): void {
     this.#end(new QmpClosed('by this side'));

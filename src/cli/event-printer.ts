@@ -4,7 +4,7 @@ import type { TraceEvent, TraceValue } from '../trace/trace.ts';
 
 /** What is worth a line without being asked for: everything else needs --verbose. */
 const NOTABLE =
-  /^(fault\.|client\.|internal\.|machine\.(paused|resumed|overflow)|iommu\.placed|vtd\.(enabled|queueError))/;
+  /^(fault\.|client\.|internal\.|machine\.(paused|resumed|overflow)|iommu\.placed|endpoint\.cutOff|vtd\.(enabled|queueError))/;
 
 export function isNotable(event: TraceEvent): boolean {
   return NOTABLE.test(event.kind);

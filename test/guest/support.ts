@@ -19,11 +19,12 @@ export interface ServedGuest {
   readonly agent: GuestAgent;
 }
 
-/** A guest on the sockets in `directory`, where the firmware is known to put the IOMMU at `address`. */
+/** A guest on the sockets in `directory`, where the firmware is known to put the IOMMU at `address`; `extra` goes to QEMU. */
 export async function startGuestOn(
   directory: string,
   description: MachineDescription,
   address: bigint,
+  extra: readonly string[] = [],
 ): Promise<ServedGuest> {
   const installation = await provisionQemu({ progress: quiet });
   const boot = await stockGuest('console=ttyS0 quiet');
@@ -33,7 +34,7 @@ export async function startGuestOn(
   const socket = (name: string) => join(directory, `${name}.sock`);
   const qemu = await launchQemu({
     installation,
-    machine: configuration,
+    machine: { ...configuration, extra },
     iommuSocket: socket('iommu'),
     endpointSockets: Object.fromEntries(description.endpoints.map(({ id }) => [id, socket(id)])),
     acpiTables: ssdt ? [dmar, ssdt] : [dmar],

@@ -5,6 +5,7 @@ import { QmpClient, QmpClosed, QmpError, type QmpEvent } from '../../qemu/qmp.ts
 import { temporaryDirectory } from './support.ts';
 
 const directory = temporaryDirectory();
+const PATIENCE_MS = 10_000;
 const GREETING = { QMP: { version: { qemu: { major: 11, minor: 1, micro: 3 }, package: '' }, capabilities: ['oob'] } };
 
 interface Request {
@@ -107,6 +108,40 @@ describe('a QMP client', () => {
     await client.execute('system_reset');
     expect(await event).toEqual({ event: 'RESET', data: { guest: true } });
     client.close();
+  });
+
+  describe('waiting for an event', () => {
+    const isDeleted = ({ event, data }: QmpEvent) => event === 'DEVICE_DELETED' && data.device === 'edu0';
+
+    it('gives the one that is meant', async () => {
+      const path = await fake((request, socket) => {
+        reply(socket, { event: 'DEVICE_DELETED', data: { path: '/x' } });
+        reply(socket, { event: 'RESET', data: { device: 'edu0' } });
+        reply(socket, { event: 'DEVICE_DELETED', data: { device: 'edu0', path: '/y' } });
+        reply(socket, { return: {}, id: request.id });
+      });
+      const client = await QmpClient.connect(path);
+      const deleted = client.nextEvent('its end', isDeleted, PATIENCE_MS);
+      await client.execute('x');
+      expect((await deleted).data).toEqual({ device: 'edu0', path: '/y' });
+      expect([client.listenerCount('event'), client.listenerCount('close')]).toEqual([0, 0]);
+      client.close();
+    });
+
+    it('says what did not come in time', async () => {
+      const client = await QmpClient.connect(await fake(() => {}));
+      await expect(client.nextEvent('its end', isDeleted, 10)).rejects.toThrow('its end did not come within 0.01 s');
+      expect([client.listenerCount('event'), client.listenerCount('close')]).toEqual([0, 0]);
+      client.close();
+    });
+
+    it('fails when QEMU goes away, and at once when it has gone', async () => {
+      const client = await QmpClient.connect(await fake((_, socket) => socket.destroy()));
+      const waiting = client.nextEvent('its end', isDeleted, PATIENCE_MS);
+      await expect(Promise.all([waiting, client.execute('x')])).rejects.toThrow(QmpClosed);
+      await expect(waiting).rejects.toThrow(QmpClosed);
+      await expect(client.nextEvent('its end', isDeleted, PATIENCE_MS)).rejects.toThrow(QmpClosed);
+    });
   });
 
   it('throws what QEMU refuses, and goes on', async () => {
