@@ -7,7 +7,17 @@ import { fileURLToPath } from 'node:url';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const MINIMUM_NODE = 20;
-const SOURCES = ['src', 'qemu', 'images', 'bench', 'docs', 'test/fuzz', 'package.json', 'tsconfig.json', 'tsconfig.build.json'];
+const SOURCES = [
+  'src',
+  'qemu',
+  'images',
+  'bench',
+  'docs',
+  'test/fuzz',
+  'package.json',
+  'tsconfig.json',
+  'tsconfig.build.json',
+];
 
 function fail(message) {
   console.error(`viommu: ${message}`);

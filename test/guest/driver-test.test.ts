@@ -8,8 +8,8 @@ import { GuestAgent } from '../../images/guest/agent.ts';
 import { copyIn } from '../../images/guest/copy-in.ts';
 import { launchQemu } from '../../qemu/launch.ts';
 import { provisionQemu } from '../../qemu/provision.ts';
-import { stockGuest } from '../../src/cli/stock-guest.ts';
 import type { TestDocument } from '../../src/cli/driver-test/report.ts';
+import { stockGuest } from '../../src/cli/stock-guest.ts';
 import { runProgram, startProgram } from '../support.ts';
 import { READY_TIMEOUT_MS, temporaryDirectory } from './support.ts';
 
