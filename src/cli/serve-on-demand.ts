@@ -56,6 +56,7 @@ export async function serveOnDemand(options: OnDemandOptions): Promise<number> {
       maxMachines,
       description,
       sanitize: flags.sanitize,
+      note: (name, kind, detail) => onEvent({ kind, source: 'remote', detail }, name),
       attend: (name, host, place) => attend(name, host, place, options, outcome),
     });
   const onLink = (kind: string, detail: TraceEvent['detail']) => onEvent({ kind, source: 'remote', detail });

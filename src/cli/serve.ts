@@ -50,7 +50,8 @@ machines could connect. GET /healthz at each place answers 200 while every machi
 `;
 
 /** Besides those that are notable everywhere. */
-const NOTABLE_HERE = /^(link\.(lost|resumed|refused|closed|malformed)|machine\.(leased|released))$/;
+const NOTABLE_HERE =
+  /^(link\.(lost|resumed|refused|closed|malformed)|lease\.(lost|resumed|expired)|machine\.(leased|released))$/;
 
 export function addServe(program: Command): void {
   const command = program

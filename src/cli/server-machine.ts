@@ -28,7 +28,7 @@ import { lostMachine, refusedLease, type ServerPlace } from './server-place.ts';
 /** How often the server is asked whether it still answers, and how long that may take. Milliseconds. */
 const HEARTBEAT_MS = 5_000;
 const HEARTBEAT_PATIENCE_MS = 10_000;
-/** How long giving the machine back may take, the last findings included. Milliseconds. */
+/** How long giving the machine back may take, the last findings included, where the connection is there. Milliseconds. */
 const RELEASE_TIMEOUT_MS = 10_000;
 /** QEMU's own patience, which begins when the connection has come back. Milliseconds. */
 const ANSWER_MS = 5_000;
@@ -69,10 +69,20 @@ export class ServerMachine extends EventEmitter<ServerMachineEvents> implements 
   static async lease(place: ServerPlace, request: MachineRequest): Promise<ServerMachine> {
     const { url, token, ca } = place;
     const { description, sanitize } = request;
+    const connection = new EventEmitter<{ event: [TraceEvent] }>();
     let lease: LeasedMachine;
     try {
       const policy = sanitize === undefined ? {} : { sanitize: policyText(sanitize) };
-      lease = await RemoteMachine.lease(url, { token, ca, description, ...policy });
+      lease = await RemoteMachine.lease(url, {
+        token,
+        ca,
+        description,
+        // A unix socket does not break.
+        graceMilliseconds: place.kind === 'url' ? place.graceMilliseconds : 0,
+        onConnection: (state, reason) =>
+          connection.emit('event', { kind: `lease.${state}`, source: 'remote', detail: { reason } }),
+        ...policy,
+      });
     } catch (error) {
       throw refusedLease(place, error);
     }
@@ -85,6 +95,7 @@ export class ServerMachine extends EventEmitter<ServerMachineEvents> implements 
       const sockets = place.kind === 'directory' ? socketsIn(place.directory, lease.sockets) : bridge!.sockets;
       const { kinds } = await lease.machine.describe();
       const machine = new ServerMachine(place, lease, bridge, sockets, kinds);
+      connection.on('event', event => machine.emit('event', event));
       await machine.listen();
       return machine;
     } catch (error) {
@@ -106,7 +117,7 @@ export class ServerMachine extends EventEmitter<ServerMachineEvents> implements 
     const givenUp = new Promise<string>(resolve => {
       this.giveUp = resolve;
     });
-    const patience = HEARTBEAT_PATIENCE_MS + (place.kind === 'url' ? place.graceMilliseconds : 0);
+    const patience = HEARTBEAT_PATIENCE_MS + lease.graceMilliseconds;
     this.heartbeat = setInterval(() => this.askWhetherItAnswers(patience), HEARTBEAT_MS);
     this.heartbeat.unref();
     const gone = lease.ended.then(({ reason, stoppedByFinding }) => {
@@ -163,7 +174,7 @@ export class ServerMachine extends EventEmitter<ServerMachineEvents> implements 
       if (!taking) return;
       if (dropped > known) lost?.(dropped - known);
       known = dropped;
-      take(words);
+      if (words.length > 0) take(words);
     });
     return {
       stop() {
@@ -192,7 +203,7 @@ export class ServerMachine extends EventEmitter<ServerMachineEvents> implements 
     this.releasing = true;
     clearInterval(this.heartbeat);
     // Who did not answer until now will not do so.
-    if (!this.silent) this.last = await within(RELEASE_TIMEOUT_MS, this.release());
+    if (!this.silent) this.last = await within(RELEASE_TIMEOUT_MS + this.lease.graceMilliseconds, this.release());
     if (this.last === undefined) this.remote.abandon();
     await this.bridge?.close();
   }

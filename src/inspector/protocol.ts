@@ -11,6 +11,16 @@ export const SUBPROTOCOL = 'viommu.v1';
 /** A second subprotocol offered with it may carry the token, for clients that cannot set headers (pages). */
 export const TOKEN_SUBPROTOCOL_PREFIX = 'viommu.token.';
 
+/** Another connection has taken over a lease of this one; the close code of RFC 6455, 7.4.1 for what breaks a rule. */
+export const LEASE_TAKEN_OVER = 1008;
+/** Farewells (RFC 6455, 7.4.1): of a side that ends or was refused. With any other code, or none, the connection is lost. */
+const FAREWELLS: ReadonlySet<number> = new Set([1000, 1001, 1002, 1003, 1005, 1007, LEASE_TAKEN_OVER, 1009]);
+
+/** The peer did not mean to end the connection. */
+export function isLoss(closeCode: number): boolean {
+  return !FAREWELLS.has(closeCode);
+}
+
 export const ErrorCode = {
   /** Not one MessagePack object within the limits, or without a usable id or operation. */
   malformed: 'malformed',
@@ -40,6 +50,7 @@ export const serviceNames = [
   'machines',
   'watch',
   'lease',
+  'resumeLease',
   'release',
   'describe',
   'interface',

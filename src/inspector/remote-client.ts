@@ -23,45 +23,42 @@ import type {
 } from '../machine/operations-command.ts';
 import type { InterfaceAnswer } from '../machine/remote-commands.ts';
 import type { EventKind } from '../trace/event-kinds.ts';
-import type { LeaseAnswer } from './leases.ts';
+import { LeaseLink, type LeaseOptions } from './lease-link.ts';
 import type { MachineEnd } from './machine-port.ts';
 import {
-  MACHINE_ENDED_EVENT,
-  MACHINE_REMOVED_EVENT,
+  DROPPED_EVENT,
   MACHINES_EVENT,
   type Named,
   RECORDS_EVENT,
   type RemoteEvent,
   type ServiceName,
 } from './protocol.ts';
-import { ConnectionError, type LinkOptions, RemoteLink } from './remote-link.ts';
+import { ConnectionError, type Link, type LinkOptions, RemoteLink } from './remote-link.ts';
 import type { SubscriptionCounts } from './subscriptions.ts';
 
-export { ConnectionError };
+export { ConnectionError, type LeaseOptions };
 
 export interface ConnectOptions extends LinkOptions {
   /** Which of the server's machines is meant; may be missing where it has one. */
   readonly machine?: string | undefined;
 }
 
-export interface LeaseOptions extends LinkOptions {
-  /** Missing: the server's own choice. */
-  readonly description?: MachineDescription | undefined;
-  /** As `viommu serve --sanitize` takes it, e.g. `all`. */
-  readonly sanitize?: string | undefined;
-}
-
-/** A machine that the server made for this client; it ends with `release`, or with the connection. */
+/** A machine that the server made for this client; it ends with `release`, or when the connection has been lost for its grace time. */
 export interface LeasedMachine {
   /** Bound to the leased one. */
   readonly machine: RemoteMachine;
   /** By function name; paths relative to the server's directory. */
   readonly sockets: Readonly<Record<string, string>>;
   readonly description: MachineDescription;
-  /** The machine is there no more, for whatever reason: it ended by itself, was released, or the connection is closed. Never rejects. */
+  /** What the server agreed on; 0: the machine ends with the connection. */
+  readonly graceMilliseconds: number;
+  /**
+   * The machine is there no more, for whatever reason: it ended by itself, was released, or the connection is closed, or lost for longer than the
+   * grace time. Never rejects.
+   */
   readonly ended: Promise<MachineEnd>;
   /**
-   * Stops the machine and closes the connection. Gives what the sanitizer found in all; undefined: the server is gone, and so is the
+   * Stops the machine and closes the connection; one that is lost is waited for as long as it may come back. Gives what the sanitizer found in all; undefined: the server is gone, and so is the
    * machine.
    */
   release(): Promise<FindingsAnswer | undefined>;
@@ -78,6 +75,8 @@ export interface MachineFacts {
 
 type EventListener = (event: RemoteEvent) => void;
 
+const NO_RECORDS = new Int32Array(0);
+
 /** Records as they come from a running machine. */
 export interface RemoteRecording {
   readonly machine: MachineDescription;
@@ -87,7 +86,8 @@ export interface RemoteRecording {
 }
 
 /**
- * Whole records in slots of 32 bytes; `dropped`: batches lost so far because this client did not read fast enough. Where it gives a
+ * Whole records in slots of 32 bytes; `dropped`: batches lost so far because this client did not read fast enough, or with a connection.
+ * Without records: where some were lost, and nothing came since. Where it gives a
  * promise nothing more is read from the server until that is settled.
  */
 export type RemoteRecords = (words: Int32Array, dropped: number) => unknown;
@@ -103,21 +103,31 @@ export class RemoteMachine {
   }
 
   /**
-   * Has a server that was started with `viommu serve --on-demand` make a machine. Rejects with a `ConnectionError`, or a `RemoteError`
-   * where the server refuses.
+   * Has a server that was started with `viommu serve --on-demand` make a machine. With a grace time its connection is made again where
+   * it is lost: then what only asks is asked again, other requests that were under way reject with a `ConnectionError`, subscriptions go
+   * on, findings that were missed are told, and what else they lost is counted as dropped. Rejects with a `ConnectionError`, or a
+   * `RemoteError` where the server refuses.
    */
-  static async lease(url: string, { description, sanitize, ...options }: LeaseOptions = {}): Promise<LeasedMachine> {
-    const server = await RemoteMachine.connect(url, options);
-    try {
-      return await server.takeLease(description, sanitize);
-    } catch (error) {
-      await server.close();
-      throw error;
-    }
+  static async lease(url: string, options: LeaseOptions = {}): Promise<LeasedMachine> {
+    const link = await LeaseLink.open(url, options);
+    const { machine: name, sockets, description, grace } = link.lease;
+    const machine = new RemoteMachine(link, name);
+    let released: Promise<FindingsAnswer | undefined> | undefined;
+    return {
+      machine,
+      sockets,
+      description,
+      graceMilliseconds: grace,
+      ended: link.ended,
+      release: () => {
+        released ??= machine.release();
+        return released;
+      },
+    };
   }
 
   private constructor(
-    private readonly link: RemoteLink,
+    private readonly link: Link,
     /** Which of the server's machines this is; undefined: the only one. */
     readonly name: string | undefined,
   ) {
@@ -143,8 +153,8 @@ export class RemoteMachine {
 
   /** Hears each time which machines there are; gives those that there are now. */
   async watchMachines(listener: (machines: readonly string[]) => void): Promise<readonly string[]> {
-    const { machines } = await this.link.listening(
-      () => this.serve<{ subscription: number; machines: string[] }>('watch'),
+    const { machines } = await this.link.subscribe<{ subscription: number; machines: string[] }>(
+      { operation: 'watch' },
       ({ event, detail }) => {
         if (event === MACHINES_EVENT) listener(detail.machines as string[]);
       },
@@ -177,14 +187,12 @@ export class RemoteMachine {
     args: { readonly kinds: readonly string[]; readonly context?: string | number | undefined },
     listener: EventListener,
   ): Promise<number> {
-    const request = () => this.serve<{ subscription: number }>('subscribe', args);
-    return (await this.link.listening(request, listener)).subscription;
+    const request = { operation: 'subscribe', args, machine: this.name };
+    return (await this.link.subscribe(request, listener)).subscription;
   }
 
   async unsubscribe(subscription: number): Promise<SubscriptionCounts> {
-    const { sent, dropped } = await this.serve<SubscriptionCounts>('unsubscribe', { subscription });
-    this.link.forget(subscription);
-    return { sent, dropped };
+    return await this.link.unsubscribe(subscription);
   }
 
   async findings(): Promise<FindingsAnswer> {
@@ -197,11 +205,12 @@ export class RemoteMachine {
 
   /** `classes`: `EventClass` bits; what others record comes along. The first batch names the sources. */
   async record(classes: number, take: RemoteRecords): Promise<RemoteRecording> {
-    const { subscription, machine, kinds } = await this.link.listening(
-      () => this.serve<Omit<RemoteRecording, 'stop'> & { subscription: number }>('record', { classes: classes >>> 0 }),
-      ({ event, detail, dropped }) =>
-        event === RECORDS_EVENT ? take(wordsOf(detail.words as Uint8Array), dropped) : undefined,
-    );
+    const { subscription, machine, kinds } = await this.link.subscribe<
+      Omit<RemoteRecording, 'stop'> & { subscription: number }
+    >({ operation: 'record', args: { classes: classes >>> 0 }, machine: this.name }, ({ event, detail, dropped }) => {
+      if (event === RECORDS_EVENT) return take(wordsOf(detail.words as Uint8Array), dropped);
+      return event === DROPPED_EVENT ? take(NO_RECORDS, dropped) : undefined;
+    });
     return {
       machine,
       kinds,
@@ -269,7 +278,7 @@ export class RemoteMachine {
 
   /** Any request, unchecked; for those who know operations by name only. */
   request(operation: string, args?: object): Promise<Named<Answer>> {
-    return this.link.request(operation, args, this.name);
+    return this.link.request({ operation, args, machine: this.name });
   }
 
   /** The connection, and with it all machines that were leased by it. */
@@ -286,38 +295,10 @@ export class RemoteMachine {
     return (await this.request(service, args)) as Named<Answer> & T;
   }
 
-  private async takeLease(
-    wanted: MachineDescription | undefined,
-    sanitize: string | undefined,
-  ): Promise<LeasedMachine> {
-    let end: (end: MachineEnd) => void = () => {};
-    const ended = new Promise<MachineEnd>(resolve => {
-      end = resolve;
-    });
-    void this.closed.then(({ message }) => end({ reason: message, stoppedByFinding: false }));
-    const { machine, sockets, description } = await this.link.listening(
-      () => this.serve<Required<LeaseAnswer>>('lease', { description: wanted, sanitize }),
-      ({ event, detail }) => {
-        if (event === MACHINE_ENDED_EVENT) end(detail as unknown as MachineEnd);
-        else if (event === MACHINE_REMOVED_EVENT) end({ reason: String(detail.reason), stoppedByFinding: false });
-      },
-    );
-    let released: Promise<FindingsAnswer | undefined> | undefined;
-    return {
-      machine: this.at(machine),
-      sockets,
-      description,
-      ended,
-      release: () => {
-        released ??= this.release(machine);
-        return released;
-      },
-    };
-  }
-
-  private async release(machine: string): Promise<FindingsAnswer | undefined> {
+  private async release(): Promise<FindingsAnswer | undefined> {
     try {
-      const { status: _, statusName: __, ...answer } = await this.serve<FindingsAnswer>('release', { machine });
+      const args = { machine: this.name };
+      const { status: _, statusName: __, ...answer } = await this.serve<FindingsAnswer>('release', args);
       return answer;
     } catch (error) {
       if (error instanceof ConnectionError) return undefined;

@@ -1,13 +1,16 @@
 /** One client of the remote API: its requests under way, its subscriptions, and what waits to be read by it. */
+import type { Duplex } from 'node:stream';
 import type { WebSocket } from 'ws';
 import type { FindingsAnswer } from '../machine/debug-commands.ts';
-import type { RecordTap } from '../machine/record-taps.ts';
+import { KeepAlive } from '../vfio-user/websocket/keep-alive.ts';
 import { decodeMessage, encodeMessage } from './codec.ts';
-import type { LeaseAnswer, LeaseRequest, Leases } from './leases.ts';
+import type { LeaseAnswer, LeaseOwner, LeaseRequest, Leases } from './leases.ts';
 import { MAX_ANSWER_BYTES, type RemoteLimits, requestLimits } from './limits.ts';
 import type { MachinePort } from './machine-port.ts';
 import {
   ErrorCode,
+  isLoss,
+  LEASE_TAKEN_OVER,
   MACHINE_ENDED_EVENT,
   MACHINE_REMOVED_EVENT,
   MACHINES_EVENT,
@@ -16,7 +19,15 @@ import {
   type RemoteFailure,
   type RemoteRequest,
 } from './protocol.ts';
-import { answerRequest, checkRequest, type Machines, requestId, type Subscriber } from './requests.ts';
+import {
+  answerRequest,
+  checkRequest,
+  type Machines,
+  type ResumedAnswer,
+  type ResumeRequest,
+  requestId,
+  type Subscriber,
+} from './requests.ts';
 import {
   type SubscribedEvent,
   Subscription,
@@ -37,6 +48,8 @@ export interface RemoteCounters {
 
 export interface ConnectionOptions {
   readonly socket: WebSocket;
+  /** Under the WebSocket. */
+  readonly transport: Duplex;
   readonly machines: Machines;
   readonly limits: RemoteLimits;
   readonly counters: RemoteCounters;
@@ -46,9 +59,8 @@ export interface ConnectionOptions {
   readonly onInternalError: (error: unknown) => void;
 }
 
-export class RemoteConnection implements Subscriber {
+export class RemoteConnection implements Subscriber, LeaseOwner {
   private readonly subscriptions = new Map<number, Subscription>();
-  private readonly taps = new Map<number, RecordTap>();
   /** Of subscriptions whose machine is gone, for who still ends them. */
   private readonly ended = new Map<number, SubscriptionCounts>();
   private nextSubscription = 1;
@@ -56,6 +68,9 @@ export class RemoteConnection implements Subscriber {
   /** Messages that arrived after the socket was paused: what had been received already is still given out. */
   private readonly postponed: Uint8Array[] = [];
   private responded = true;
+  private isDisplaced = false;
+  /** Of a client that means to come back when it is lost. */
+  private pulse: KeepAlive | undefined;
   /** Who waits for the client to read on. */
   private readonly behind: (() => void)[] = [];
 
@@ -69,24 +84,22 @@ export class RemoteConnection implements Subscriber {
     socket.on('pong', () => {
       this.responded = true;
     });
-    socket.once('close', () => {
-      for (const tap of this.taps.values()) tap.stop();
-      this.taps.clear();
+    socket.once('close', code => {
+      this.pulse?.stop();
+      // It takes along what belongs to a lease that is kept.
+      options.leases
+        ?.connectionEnded(this, { isLost: this.isDisplaced || isLoss(code) })
+        .catch(options.onInternalError);
+      for (const subscription of this.subscriptions.values()) subscription.stop();
       this.subscriptions.clear();
       this.ended.clear();
-      options.leases?.releaseAll(this).catch(options.onInternalError);
       this.postponed.length = 0;
       for (const resolve of this.behind.splice(0)) resolve();
     });
   }
 
   subscribe(request: SubscriptionRequest): number {
-    if (this.subscriptions.size >= this.options.limits.subscriptions) {
-      throw new RemoteError(
-        ErrorCode.limit,
-        `at most ${this.options.limits.subscriptions} subscriptions of one client`,
-      );
-    }
+    this.checkRoom(1);
     const id = this.nextSubscription++;
     this.subscriptions.set(id, new Subscription(id, request));
     return id;
@@ -106,6 +119,7 @@ export class RemoteConnection implements Subscriber {
   async lease(request: LeaseRequest): Promise<LeaseAnswer> {
     const leases = this.leasesOrRefusal();
     const answer = await leases.lease(request, this);
+    this.watchPulse(answer.grace);
     try {
       return { ...answer, subscription: this.subscribe({ machine: answer.machine, kinds: [MACHINE_ENDED_EVENT] }) };
     } catch (error) {
@@ -114,24 +128,75 @@ export class RemoteConnection implements Subscriber {
     }
   }
 
-  async release(machine: string): Promise<FindingsAnswer> {
-    return await this.leasesOrRefusal().release(machine, this);
+  async release(machine: string, lease?: string): Promise<FindingsAnswer> {
+    return await this.leasesOrRefusal().release(machine, this, lease);
+  }
+
+  /** Everything in one go: between what was lost and what comes from here on there is nothing that nobody counts. */
+  resumeLease({ lease, subscriptions: wanted = [] }: ResumeRequest): ResumedAnswer {
+    // And one to the end of the machine.
+    this.checkRoom(wanted.length + 1);
+    const { answer, port, subscriptions: found, ended } = this.leasesOrRefusal().resume(lease, this);
+    const rest = new Map(found.map(subscription => [subscription.id, subscription]));
+    const subscriptions = wanted.map(id => {
+      const subscription = rest.get(id);
+      rest.delete(id);
+      return subscription === undefined ? null : this.adopt(subscription, port);
+    });
+    for (const subscription of rest.values()) subscription.stop();
+    this.watchPulse(answer.grace);
+    const subscription = this.subscribe({ machine: answer.machine, kinds: [MACHINE_ENDED_EVENT] });
+    return { ...answer, subscription, subscriptions, ...(ended === undefined ? {} : { ended }) };
+  }
+
+  handOver(machine: string): readonly Subscription[] {
+    const all = [...this.subscriptions.values()].filter(subscription => subscription.machine === machine);
+    for (const { id } of all) this.subscriptions.delete(id);
+    return all;
+  }
+
+  /** Whoever is still there must not try to take it back. */
+  displaced(): void {
+    const { socket, limits } = this.options;
+    this.isDisplaced = true;
+    socket.close(LEASE_TAKEN_OVER, 'another connection has taken the lease over');
+    const timer = setTimeout(() => socket.terminate(), limits.closeMilliseconds);
+    timer.unref();
+    socket.once('close', () => clearTimeout(timer));
   }
 
   record(machine: string, port: MachinePort, classes: number): number {
     const id = this.subscribe({ machine, kinds: [RECORDS_EVENT] });
-    const subscription = this.subscriptions.get(id)!;
+    this.takeRecords(this.subscriptions.get(id)!, port, classes);
+    return id;
+  }
+
+  private adopt(subscription: Subscription, port: MachinePort): ResumedAnswer['subscriptions'][number] {
+    const id = this.nextSubscription++;
+    const counts = subscription.carryOver(id);
+    this.subscriptions.set(id, subscription);
+    const { recording } = subscription;
+    if (recording !== undefined) {
+      // First the new one, whose beginning names the sources again.
+      this.takeRecords(subscription, port, recording.classes);
+      recording.tap.stop();
+    }
+    return { subscription: id, ...counts };
+  }
+
+  private takeRecords(subscription: Subscription, port: MachinePort, classes: number): void {
     const source = 'records';
     // What is lent is copied by the encoding.
     const eventOf = (words: Int32Array) => ({ kind: RECORDS_EVENT, source, detail: { words } });
-    const take = port.replays
-      ? (words: Int32Array) => {
-          this.tell(subscription, eventOf(words));
-          return this.readyForMore();
-        }
-      : (words: Int32Array) => this.offer(subscription, eventOf(words));
-    this.taps.set(id, port.record(classes, take));
-    return id;
+    const take = (words: Int32Array) => {
+      // To begin may bring records at once, also to who took them before and is about to stop.
+      if (subscription.taker !== take) return undefined;
+      if (!port.replays) return this.offer(subscription, eventOf(words));
+      this.tell(subscription, eventOf(words));
+      return this.readyForMore();
+    };
+    subscription.taker = take;
+    subscription.recording = { classes, tap: port.record(classes, take) };
   }
 
   /** Its subscriptions are told, and end. */
@@ -159,9 +224,20 @@ export class RemoteConnection implements Subscriber {
   }
 
   private endSubscription(id: number): void {
+    this.subscriptions.get(id)?.stop();
     this.subscriptions.delete(id);
-    this.taps.get(id)?.stop();
-    this.taps.delete(id);
+  }
+
+  private checkRoom(more: number): void {
+    const { subscriptions } = this.options.limits;
+    if (this.subscriptions.size + more <= subscriptions) return;
+    throw new RemoteError(ErrorCode.limit, `at most ${subscriptions} subscriptions of one client`);
+  }
+
+  private watchPulse(grace: number): void {
+    const { socket, transport, limits } = this.options;
+    if (grace === 0 || socket.readyState !== socket.OPEN) return;
+    this.pulse ??= new KeepAlive(socket, transport, limits.leasePulse, Number.POSITIVE_INFINITY);
   }
 
   private leasesOrRefusal(): Leases {
@@ -178,7 +254,9 @@ export class RemoteConnection implements Subscriber {
   }
 
   private offer(subscription: Subscription, event: SubscribedEvent): void {
-    if (this.options.socket.bufferedAmount > this.options.limits.eventBytesWaiting) {
+    const { socket, limits } = this.options;
+    // Records of a lease whose client is away come here still.
+    if (socket.bufferedAmount > limits.eventBytesWaiting || socket.readyState !== socket.OPEN) {
       subscription.dropped++;
       this.options.counters.droppedEvents++;
     } else {

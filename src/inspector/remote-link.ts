@@ -1,18 +1,22 @@
 /** A connection to a server of the remote API: requests with their answers, and events by their subscriptions. */
 import { connect as connectSocket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { WebSocket } from 'ws';
 import type { Answer } from '../iommu/dma-iommu/operations.ts';
+import { KeepAlive } from '../vfio-user/websocket/keep-alive.ts';
 import { unixPathOf } from './access.ts';
 import { decodeMessage, encodeMessage } from './codec.ts';
-import { answerLimits, MAX_ANSWER_BYTES } from './limits.ts';
+import { answerLimits, MAX_ANSWER_BYTES, type Pulse } from './limits.ts';
 import {
   type ErrorCode,
+  isLoss,
   MACHINE_REMOVED_EVENT,
   type Named,
   RemoteError,
   type RemoteEvent,
   SUBPROTOCOL,
 } from './protocol.ts';
+import type { SubscriptionCounts } from './subscriptions.ts';
 
 export interface LinkOptions {
   readonly token?: string | undefined;
@@ -20,11 +24,21 @@ export interface LinkOptions {
   readonly ca?: string | Buffer | undefined;
   /** Default: 10 seconds. */
   readonly handshakeMilliseconds?: number | undefined;
+  /** Calls off a connection that is being made. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** The server could not be reached, refused the client, or went away. */
 export class ConnectionError extends Error {
   override readonly name = 'ConnectionError';
+
+  constructor(
+    message: string,
+    /** The server's HTTP status, where it refused. */
+    readonly status?: number | undefined,
+  ) {
+    super(message);
+  }
 }
 
 interface Waiting {
@@ -39,9 +53,30 @@ export interface Subscribed {
   readonly subscription: number;
 }
 
+export interface LinkRequest {
+  readonly operation: string;
+  readonly args?: object | undefined;
+  readonly machine?: string | undefined;
+}
+
+/** What a client of the remote API talks through. */
+export interface Link {
+  /** Ends with it; tells why. */
+  readonly closed: Promise<ConnectionError>;
+  /** Rejects with a `ConnectionError` or a `RemoteError`. */
+  request(request: LinkRequest): Promise<Named<Answer>>;
+  /** A request whose answer tells a subscription; the listener hears its events from the first one on. */
+  subscribe<T extends Subscribed>(request: LinkRequest, listener: EventListener): Promise<Named<Answer> & T>;
+  unsubscribe(subscription: number): Promise<SubscriptionCounts>;
+  close(): Promise<void>;
+  /** Ends it at once, without a word: a server that does not answer would keep its end open. */
+  abandon(): void;
+}
+
 const HANDSHAKE_MILLISECONDS = 10_000;
 
-export class RemoteLink {
+/** One connection. */
+export class RemoteLink implements Link {
   /** Ends with the connection; tells why. */
   readonly closed: Promise<ConnectionError>;
   private readonly waiting = new Map<number, Waiting>();
@@ -52,25 +87,32 @@ export class RemoteLink {
   private holding = 0;
   private nextId = 1;
   private gone: ConnectionError | undefined;
+  private cause: Error | undefined;
+  private pulse: KeepAlive | undefined;
+  /** After the end: nobody meant it. */
+  isLost = false;
 
   /** Rejects with a `ConnectionError`. */
   static async open(url: string, options: LinkOptions): Promise<RemoteLink> {
     const socket = openSocket(url, options);
-    await opened(socket, url);
-    return new RemoteLink(socket);
+    return new RemoteLink(socket, await opened(socket, url, options.signal));
   }
 
-  private constructor(private readonly socket: WebSocket) {
+  private constructor(
+    private readonly socket: WebSocket,
+    private readonly transport: Duplex,
+  ) {
     socket.on('message', (data, isBinary) => {
       if (isBinary) this.hear(data as Buffer);
     });
-    let cause: Error | undefined;
     socket.on('error', error => {
-      cause = error;
+      this.cause = error;
     });
     this.closed = new Promise(resolve => {
       socket.once('close', (code, reason) => {
-        const why = reason.length > 0 ? reason.toString() : (cause?.message ?? `code ${code}`);
+        this.pulse?.stop();
+        this.isLost = isLoss(code);
+        const why = reason.length > 0 ? reason.toString() : (this.cause?.message ?? `code ${code}`);
         this.gone = new ConnectionError(`the connection is closed: ${why}`);
         for (const { reject } of this.waiting.values()) reject(this.gone);
         this.waiting.clear();
@@ -80,7 +122,16 @@ export class RemoteLink {
     });
   }
 
-  request(operation: string, args: object | undefined, machine: string | undefined): Promise<Named<Answer>> {
+  /** From here on a server that is gone without a word is noticed. */
+  watchPulse(pulse: Pulse): void {
+    if (this.gone) return;
+    this.pulse ??= new KeepAlive(this.socket, this.transport, pulse, Number.POSITIVE_INFINITY);
+    this.pulse.onDead = reason => {
+      this.cause = new Error(`the server is ${reason}`);
+    };
+  }
+
+  request({ operation, args, machine }: LinkRequest): Promise<Named<Answer>> {
     if (this.gone) return Promise.reject(this.gone);
     return new Promise((resolve, reject) => {
       const id = this.nextId++;
@@ -90,21 +141,38 @@ export class RemoteLink {
     });
   }
 
-  /** `ask` is a request whose answer tells a subscription; the listener hears its events from the first one on. */
-  async listening<T extends Subscribed>(ask: () => Promise<T>, listener: EventListener): Promise<T> {
+  async subscribe<T extends Subscribed>(request: LinkRequest, listener: EventListener): Promise<Named<Answer> & T> {
+    const ask = async () => (await this.request(request)) as Named<Answer> & T;
+    return await this.listening(ask, ({ subscription }) => [[subscription, listener]]);
+  }
+
+  /** The same for an answer that tells any number of them. */
+  async listening<T>(
+    ask: () => Promise<T>,
+    listenersOf: (answer: T) => Iterable<readonly [number, EventListener]>,
+  ): Promise<T> {
     this.subscribing++;
     try {
       const answer = await ask();
-      this.listeners.set(answer.subscription, listener);
-      for (const event of this.early) if (event.subscription === answer.subscription) this.give(listener, event);
+      const subscriptions = new Map(listenersOf(answer));
+      for (const [subscription, listener] of subscriptions) this.listeners.set(subscription, listener);
+      for (const event of this.early) {
+        const listener = subscriptions.get(event.subscription);
+        if (listener !== undefined) this.give(listener, event);
+      }
       return answer;
     } finally {
       if (--this.subscribing === 0) this.early = [];
     }
   }
 
-  forget(subscription: number): void {
+  async unsubscribe(subscription: number): Promise<SubscriptionCounts> {
+    const { sent, dropped } = (await this.request({
+      operation: 'unsubscribe',
+      args: { subscription },
+    })) as unknown as SubscriptionCounts;
     this.listeners.delete(subscription);
+    return { sent, dropped };
   }
 
   async close(): Promise<void> {
@@ -112,7 +180,6 @@ export class RemoteLink {
     await this.closed;
   }
 
-  /** Ends the connection at once: a server that does not answer would keep its end open. */
   abandon(): void {
     this.socket.terminate();
   }
@@ -141,7 +208,7 @@ export class RemoteLink {
   }
 
   private give(listener: EventListener, event: RemoteEvent): void {
-    if (event.event === MACHINE_REMOVED_EVENT) this.forget(event.subscription);
+    if (event.event === MACHINE_REMOVED_EVENT) this.listeners.delete(event.subscription);
     const taken = listener(event);
     if (!(taken instanceof Promise)) return;
     if (this.holding++ === 0) this.socket.pause();
@@ -174,10 +241,19 @@ function openSocket(
   }
 }
 
-function opened(socket: WebSocket, url: string): Promise<void> {
+/** Gives what is under the WebSocket. */
+function opened(socket: WebSocket, url: string, signal: AbortSignal | undefined): Promise<Duplex> {
   return new Promise((resolve, reject) => {
     const fail = (error: Error) => reject(new ConnectionError(`cannot connect to ${url}: ${error.message}`));
+    const callOff = () => {
+      fail(new Error('it was called off'));
+      socket.terminate();
+    };
+    let transport: Duplex;
     socket.on('error', fail);
+    socket.once('upgrade', response => {
+      transport = response.socket;
+    });
     socket.once('unexpected-response', (_request, response) => {
       response.setEncoding('utf8');
       let body = '';
@@ -185,13 +261,18 @@ function opened(socket: WebSocket, url: string): Promise<void> {
         body += text;
       });
       response.once('end', () => {
-        reject(new ConnectionError(`${url} refused: ${response.statusCode} ${body.trim()}`));
+        const status = response.statusCode;
+        reject(new ConnectionError(`${url} refused: ${status} ${body.trim()}`, status));
         socket.terminate();
       });
     });
+    socket.once('close', () => signal?.removeEventListener('abort', callOff));
     socket.once('open', () => {
       socket.off('error', fail);
-      resolve();
+      signal?.removeEventListener('abort', callOff);
+      resolve(transport);
     });
+    signal?.addEventListener('abort', callOff);
+    if (signal?.aborted) callOff();
   });
 }

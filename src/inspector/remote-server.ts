@@ -227,7 +227,7 @@ export class RemoteServer implements MachineShelf {
     const refused = isVfioUser ? this.vfioUserRefusal(request, rules) : this.clientRefusal(request, rules);
     if (refused) refuse(socket, refused.status, refused.reason);
     else if (isVfioUser) this.acceptor?.upgrade(request, socket, head);
-    else this.sockets.handleUpgrade(request, socket, head, client => this.welcome(client));
+    else this.sockets.handleUpgrade(request, socket, head, client => this.welcome(client, socket));
   }
 
   private clientRefusal(request: IncomingMessage, rules: AccessRules): Refused | undefined {
@@ -242,9 +242,10 @@ export class RemoteServer implements MachineShelf {
     return this.acceptor === undefined ? noVfioUser : undefined;
   }
 
-  private welcome(socket: WebSocket): void {
+  private welcome(socket: WebSocket, transport: Duplex): void {
     const connection = new RemoteConnection({
       socket,
+      transport,
       machines: this.ports,
       leases: this.leases,
       limits: this.limits,

@@ -28,13 +28,16 @@ import { EVENT_KINDS } from '../trace/event-kinds.ts';
 import { PolicyError, parsePolicy, type SanitizePolicy } from '../trace/sanitizer/policy.ts';
 import type { LeaseAnswer, LeaseRequest } from './leases.ts';
 import {
+  defaultLimits,
+  MAX_GRACE_ASKED,
   MAX_KIND_CHARACTERS,
   MAX_KINDS,
+  MAX_LEASE_ID_CHARACTERS,
   MAX_MACHINE_CHARACTERS,
   MAX_POLICY_CHARACTERS,
   MAX_QUOTED_CHARACTERS,
 } from './limits.ts';
-import type { MachinePort } from './machine-port.ts';
+import type { MachineEnd, MachinePort } from './machine-port.ts';
 import {
   ErrorCode,
   type Named,
@@ -46,6 +49,25 @@ import {
   success,
 } from './protocol.ts';
 import type { SubscriptionCounts, SubscriptionRequest } from './subscriptions.ts';
+
+export interface ResumeRequest {
+  readonly lease: string;
+  /** Those that are to go on, by the numbers that they had; all others to the machine end. */
+  readonly subscriptions?: readonly number[] | undefined;
+}
+
+export interface ResumedSubscription extends SubscriptionCounts {
+  /** Its number from now on. */
+  readonly subscription: number;
+}
+
+export interface ResumedAnswer extends LeaseAnswer {
+  readonly subscription: number;
+  /** In the order of the request; null: there is none of that number. */
+  readonly subscriptions: readonly (ResumedSubscription | null)[];
+  /** The machine has ended by itself. */
+  readonly ended?: MachineEnd;
+}
 
 /** The client's own state, as far as requests change it. */
 export interface Subscriber {
@@ -59,8 +81,10 @@ export interface Subscriber {
   watch(): number;
   /** A machine of its own, until it is released or the client goes. Rejects with a `RemoteError`. */
   lease(request: LeaseRequest): Promise<LeaseAnswer>;
+  /** Takes a lease over from a connection that is lost. Throws a `RemoteError`. */
+  resumeLease(request: ResumeRequest): ResumedAnswer;
   /** What the machine's sanitizer found in all. Rejects with a `RemoteError`. */
-  release(machine: string): Promise<FindingsAnswer>;
+  release(machine: string, lease?: string): Promise<FindingsAnswer>;
 }
 
 export type Machines = ReadonlyMap<string, MachinePort>;
@@ -114,8 +138,19 @@ const policy: Check<SanitizePolicy> = (value, where) => {
     throw error;
   }
 };
-const leaseRequest = record<LeaseRequest>({ description: optional(anyDescription), sanitize: optional(policy) });
-const leasedMachine = record<{ machine: string }>({ machine: text(MAX_MACHINE_CHARACTERS) });
+const leaseRequest = record<LeaseRequest>({
+  description: optional(anyDescription),
+  sanitize: optional(policy),
+  grace: optional(whole(0, MAX_GRACE_ASKED)),
+});
+const resumeRequest = record<ResumeRequest>({
+  lease: text(MAX_LEASE_ID_CHARACTERS),
+  subscriptions: optional(list(uint32, defaultLimits.subscriptions)),
+});
+const leasedMachine = record<{ machine: string; lease?: string | undefined }>({
+  machine: text(MAX_MACHINE_CHARACTERS),
+  lease: optional(text(MAX_LEASE_ID_CHARACTERS)),
+});
 const injectionId = record<{ injection: number }>({ injection: uint32 });
 const subscriptionId = record<{ subscription: number }>({ subscription: uint32 });
 
@@ -161,8 +196,12 @@ const services: Readonly<Record<ServiceName, Service>> = {
   async lease({ args }, _machines, subscriber) {
     return success(await subscriber.lease(accept(checked(leaseRequest, args ?? {}, 'args'))));
   },
+  async resumeLease({ args }, _machines, subscriber) {
+    return success(subscriber.resumeLease(accept(checked(resumeRequest, args, 'args'))));
+  },
   async release({ args }, _machines, subscriber) {
-    return success(await subscriber.release(accept(checked(leasedMachine, args, 'args')).machine));
+    const { machine, lease } = accept(checked(leasedMachine, args, 'args'));
+    return success(await subscriber.release(machine, lease));
   },
   async describe(request, machines) {
     accept(checked(noArguments, request.args, 'args'));

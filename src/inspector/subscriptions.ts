@@ -1,4 +1,5 @@
 /** Which events a client wants, and how many of them it lost. */
+import type { RecordTap } from '../machine/record-taps.ts';
 import { DROPPED_EVENT, type RemoteEvent } from './protocol.ts';
 
 export interface SubscriptionRequest {
@@ -20,21 +21,36 @@ export interface SubscriptionCounts {
   readonly dropped: number;
 }
 
+/** Where records come from. */
+export interface Recording {
+  readonly classes: number;
+  readonly tap: RecordTap;
+}
+
+/** `kinds`: exact ones, or beginnings followed by `*`. */
+export function kindMatcher(kinds: readonly string[]): (kind: string) => boolean {
+  const isPrefix = (kind: string) => kind.endsWith('*');
+  const exact = new Set(kinds.filter(kind => !isPrefix(kind)));
+  const prefixes = kinds.filter(isPrefix).map(kind => kind.slice(0, -1));
+  return kind => exact.has(kind) || prefixes.some(prefix => kind.startsWith(prefix));
+}
+
 export class Subscription {
   sent = 0;
   dropped = 0;
+  /** Of a subscription by `record`. */
+  recording: Recording | undefined;
+  /** What takes its records now; only compared. */
+  taker: unknown;
   /** Of `dropped`, as the client was last told. */
   private told = 0;
-  private readonly exact: ReadonlySet<string>;
-  private readonly prefixes: readonly string[];
+  private readonly matches: (kind: string) => boolean;
 
   constructor(
-    readonly id: number,
+    public id: number,
     private readonly request: SubscriptionRequest,
   ) {
-    const isPrefix = (kind: string) => kind.endsWith('*');
-    this.exact = new Set(request.kinds.filter(kind => !isPrefix(kind)));
-    this.prefixes = request.kinds.filter(isPrefix).map(kind => kind.slice(0, -1));
+    this.matches = kindMatcher(request.kinds);
   }
 
   get machine(): string {
@@ -42,8 +58,7 @@ export class Subscription {
   }
 
   wants(machine: string, kind: string): boolean {
-    if (machine !== this.request.machine) return false;
-    return this.exact.has(kind) || this.prefixes.some(prefix => kind.startsWith(prefix));
+    return machine === this.request.machine && this.matches(kind);
   }
 
   eventFor({ kind, source, detail }: SubscribedEvent): RemoteEvent {
@@ -55,6 +70,19 @@ export class Subscription {
   takeLoss(): RemoteEvent | undefined {
     if (this.dropped === this.told) return undefined;
     return this.message(DROPPED_EVENT, 'remote', {});
+  }
+
+  /** Belongs to another connection, whose client is told by other means what it has lost until now. */
+  carryOver(id: number): SubscriptionCounts {
+    this.id = id;
+    this.told = this.dropped;
+    return this.counts();
+  }
+
+  /** Takes no more records. */
+  stop(): void {
+    this.recording?.tap.stop();
+    this.recording = undefined;
   }
 
   counts(): SubscriptionCounts {

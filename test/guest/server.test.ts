@@ -4,6 +4,7 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type Outcome, type RunningProgram, runProgram, startProgram } from '../support.ts';
+import { CuttingProxy } from '../vfio-user/websocket/cutting-proxy.ts';
 import { temporaryDirectory } from './support.ts';
 
 const CASES = ['device-writes', 'use-after-unmap'];
@@ -77,6 +78,34 @@ describe('demo --server', () => {
     const report = expectGood(await runProgram(['demo', '--json', ...CASE_FLAGS, '--server', url]));
     expect(report.statistics.functions.edu0!.memory.directBytesWritten).toBe(0);
     expect(report.statistics.functions.edu0!.memory.messageBytes).toBeGreaterThan(0);
+    expect(leased()).toEqual([]);
+  });
+
+  it('URL goes on when the connections of the API and of all devices are cut, several times in a run', async () => {
+    const [, port] = /ws:\/\/127[^\s:]+:(\d+)/.exec(serving.stdout()) ?? [];
+    const proxy = await CuttingProxy.start({ port: Number(port) });
+    const printed = serving.stdout().length;
+    const saidByServer = (kind: string) => serving.stdout().slice(printed).split(kind).length - 1;
+    const demo = startProgram(['demo', '--server', `ws://127.0.0.1:${proxy.port}`]);
+    try {
+      for (const [index, name] of ['device-reads', 'scattered', 'two-domains', 'msi'].entries()) {
+        await demo.says(new RegExp(`PASS {2}${name}`));
+        proxy.refuse();
+        proxy.cut();
+        await expect.poll(() => saidByServer('lease.lost'), { timeout: 20_000 }).toBe(index + 1);
+        proxy.allow();
+        await expect.poll(() => saidByServer('lease.resumed'), { timeout: 20_000 }).toBe(index + 1);
+        await expect.poll(() => saidByServer('link.resumed') / (index + 1), { timeout: 20_000 }).toBeGreaterThan(1);
+      }
+      const { status, stdout, stderr } = await demo.ended;
+      expect(stdout + stderr).not.toMatch(/FAIL/);
+      expect(stdout).toMatch(/PASS {2}findings/);
+      expect(status).toBe(0);
+    } finally {
+      demo.child.kill('SIGTERM');
+      await demo.ended;
+      await proxy.close();
+    }
     expect(leased()).toEqual([]);
   });
 

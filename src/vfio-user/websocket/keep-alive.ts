@@ -30,7 +30,8 @@ export class KeepAlive {
     const { socket, limits } = this;
     // Bytes, not frames: a large message may take a slow line many intervals.
     const bytesRead = this.transport.bytesRead ?? 0;
-    this.silent = bytesRead === this.bytesRead ? this.silent + 1 : 0;
+    // Who does not read at the moment cannot hear it either.
+    this.silent = bytesRead === this.bytesRead && !socket.isPaused ? this.silent + 1 : 0;
     this.bytesRead = bytesRead;
     if (this.silent >= limits.silentIntervals) {
       this.cut(`silent for ${this.silent * limits.keepAliveMilliseconds} ms`);
