@@ -15,6 +15,8 @@ export interface RunOptions {
   readonly onLine?: (line: string) => void;
   /** Default: none. A command that takes longer is interrupted (SIGINT) and its run() rejects. */
   readonly timeoutMs?: number;
+  /** Default: none. The same for a command that says nothing, or nothing more, for so long; those ahead of it in the queue count. */
+  readonly quietMs?: number;
   /** Aborted: the command is interrupted (SIGINT) and its run() rejects. */
   readonly signal?: AbortSignal;
 }
@@ -68,6 +70,8 @@ interface Command {
   readonly text: string;
   readonly output: string[];
   readonly onLine: ((line: string) => void) | undefined;
+  /** Of its silence. */
+  readonly quiet: NodeJS.Timeout | undefined;
   /** Its run() has ended, but the guest may still run it. */
   settled: boolean;
   settle(outcome: CommandResult | Error): void;
@@ -140,17 +144,25 @@ export class GuestAgent {
     if (signal?.aborted) throw new Error(`Given up before it began: ${command}`);
     return await new Promise<CommandResult>((resolve, reject) => {
       const id = this.#nextId++;
-      let timer: NodeJS.Timeout | undefined;
+      const { timeoutMs, quietMs } = options;
+      const expire = (milliseconds: number | undefined, why: string) =>
+        milliseconds === undefined
+          ? undefined
+          : setTimeout(() => this.#abandon(id, `${why} ${milliseconds} ms`, GuestTimeout), milliseconds);
+      const timer = expire(timeoutMs, 'Not done within');
+      const quiet = expire(quietMs, 'Nothing was said for');
       const giveUp = () => this.#abandon(id, 'Given up', Error);
       const entry: Command = {
         id,
         text: command,
         output: [],
         onLine: options.onLine,
+        quiet,
         settled: false,
         settle: outcome => {
           entry.settled = true;
           clearTimeout(timer);
+          clearTimeout(quiet);
           signal?.removeEventListener('abort', giveUp);
           // A promise takes the first outcome; those of a command that was given up earlier do nothing.
           if (outcome instanceof Error) reject(outcome);
@@ -158,10 +170,6 @@ export class GuestAgent {
         },
       };
       this.#commands.set(id, entry);
-      if (options.timeoutMs !== undefined) {
-        const why = `Not done within ${options.timeoutMs} ms`;
-        timer = setTimeout(() => this.#abandon(id, why, GuestTimeout), options.timeoutMs);
-      }
       signal?.addEventListener('abort', giveUp, { once: true });
       this.#idleLines = 0;
       // The empty line ends whatever an earlier host left unfinished.
@@ -260,6 +268,7 @@ export class GuestAgent {
   #takeOutput(command: Command, text: string): void {
     this.#idleLines = 0;
     if (command.settled) return;
+    command.quiet?.refresh();
     if (command.output.length === MAX_OUTPUT_LINES) {
       this.#stream.write(INTERRUPT);
       command.settle(new Error(`More than ${MAX_OUTPUT_LINES} lines of output from: ${command.text}`));

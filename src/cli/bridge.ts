@@ -10,7 +10,7 @@ import { IOMMU_ID } from '../machine/machine.ts';
 import type { TraceEvent } from '../trace/trace.ts';
 import { CommandFailure, UsageError } from './errors.ts';
 import { eventToJson, formatEvent, isNotable } from './event-printer.ts';
-import { catchInterrupt } from './interrupt.ts';
+import { catchInterrupt, unlessInterrupted } from './interrupt.ts';
 import { MACHINE_FILE } from './serve-directory.ts';
 
 interface BridgeFlags {
@@ -37,6 +37,8 @@ interface BridgedMachine {
 
 /** Beyond it the server's own DMA gives up. */
 const MAX_GRACE_SECONDS = 25;
+/** As the links have it. */
+const DEFAULT_GRACE_SECONDS = 4;
 
 const EXAMPLES = `
 QEMU keeps its guest's memory here: the bridge maps it and answers the server's DMA from it, and signals the guest's interrupts.
@@ -81,7 +83,7 @@ async function bridge(flags: BridgeFlags): Promise<void> {
   const access = { token: tokenFrom(flags), ca: flags.ca === undefined ? undefined : read(flags.ca) };
   const interruption = catchInterrupt();
   try {
-    const machine = await findMachine(flags, access);
+    const machine = await unlessInterrupted(interruption, findMachine(flags, access));
     try {
       mkdirSync(directory, { recursive: true });
       const running = await startBridge(flags, access, directory, machine);
@@ -106,8 +108,6 @@ async function bridge(flags: BridgeFlags): Promise<void> {
   } finally {
     interruption.stop();
   }
-  // A link that is being made has nobody to wait for it any more.
-  process.exit();
 }
 
 async function startBridge(
@@ -134,13 +134,14 @@ async function startBridge(
 }
 
 async function findMachine(
-  { connect, machine: wanted, lease }: BridgeFlags,
+  { connect, machine: wanted, lease, grace }: BridgeFlags,
   access: { token: string | undefined; ca: Buffer | undefined },
 ): Promise<BridgedMachine> {
   if (lease && wanted !== undefined) throw new UsageError('--lease makes a machine of its own: leave out --machine');
   try {
     if (lease) {
-      const leased = await RemoteMachine.lease(connect, access);
+      const graceMilliseconds = (grace ?? DEFAULT_GRACE_SECONDS) * 1000;
+      const leased = await RemoteMachine.lease(connect, { ...access, graceMilliseconds });
       const { machine, description, ended } = leased;
       const release = async () => {
         await leased.release();

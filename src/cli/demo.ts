@@ -17,13 +17,17 @@ import { GuestRun } from './guest-run.ts';
 import { catchInterrupt, unlessInterrupted } from './interrupt.ts';
 import { judgeKernelLog } from './kernel-log.ts';
 import type { GuestMachine } from './machine-access.ts';
-import { addIommuOptions, type MachineFlags } from './machine-options.ts';
+import { addIommuOptions, addPollOption, type MachineFlags, withPolling } from './machine-options.ts';
 import { printProgress } from './progress.ts';
 import { addSanitizeOptions, checkSanitizeFlags, type SanitizeFlags } from './sanitize-options.ts';
 import { addServerOptions, machineSource, type ServerFlags } from './server-options.ts';
 import { stockGuest } from './stock-guest.ts';
 
-interface DemoFlags extends GuestFlags, SanitizeFlags, ServerFlags, Pick<MachineFlags, 'cachingMode' | 'compat'> {
+interface DemoFlags
+  extends GuestFlags,
+    SanitizeFlags,
+    ServerFlags,
+    Pick<MachineFlags, 'cachingMode' | 'compat' | 'pollUs'> {
   readonly iommu: DemoIommu;
   readonly topology: TopologyKind;
   readonly rounds: number;
@@ -39,7 +43,8 @@ const DEVICES = ['edu0', 'edu1'];
 const DEVICE_OPTIONS: Readonly<Record<DemoIommu, string>> = { vtd: '', 'dma-iommu': ',dmaMask=64' };
 /** The kernel's start under TCG takes seconds; this is for machines ten times slower. */
 const READY_TIMEOUT_MS = 180_000;
-const CASES_TIMEOUT_MS = 180_000;
+/** Between two cases: with a server on a slow line, each register access takes as long as the way there and back. */
+const CASE_TIMEOUT_MS = 180_000;
 const APPEND = 'console=ttyS0 quiet';
 /** Of the longest case's name, so that details line up. */
 const NAME_WIDTHS: Readonly<Record<DemoIommu, number>> = { vtd: 18, 'dma-iommu': 38 };
@@ -79,7 +84,7 @@ export function addDemo(program: Command): void {
     .option('--json', 'print one JSON document instead of a table')
     .option('--verbose', "also print the guest kernel's log and every event of the server")
     .addHelpText('after', EXAMPLES);
-  addSanitizeOptions(addServerOptions(addGuestOptions(addIommuOptions(command)))).action(demo);
+  addSanitizeOptions(addServerOptions(addGuestOptions(addPollOption(addIommuOptions(command))))).action(demo);
 }
 
 async function demo(flags: DemoFlags): Promise<void> {
@@ -133,7 +138,8 @@ async function prepareAndStart(flags: DemoFlags): Promise<DemoRun> {
   const { cachingMode, compat } = flags;
   // The cases that forget a flush on purpose are told of.
   const checkStale = flags.iommu === 'dma-iommu';
-  const description = describeMachine(flags.iommu, devices, { cachingMode, compat, checkStale });
+  const described = describeMachine(flags.iommu, devices, { cachingMode, compat, checkStale });
+  const description = withPolling(described, flags.pollUs);
   const installation = await provisionQemu({ progress: printProgress, ...(flags.qemu ? { path: flags.qemu } : {}) });
   const boot = await stockGuest(commandLine(flags));
   const configuration = await guestConfiguration(flags, installation, description, boot);
@@ -201,7 +207,7 @@ async function runRound({ agent, events }: DemoRun, flags: DemoFlags): Promise<R
   const cases: CaseResult[] = [];
   const chosen = (flags.case ?? []).map(name => ` --case ${shellWord(name)}`).join('');
   const { status, output } = await agent.run(`${PROGRAMS[flags.iommu]} --json${chosen}`, {
-    timeoutMs: CASES_TIMEOUT_MS,
+    quietMs: CASE_TIMEOUT_MS,
     onLine: line => {
       const result = parseCase(line);
       if (!result) return;

@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readRemoteFile } from '../../src/inspector/remote-file.ts';
@@ -56,6 +58,21 @@ describe('viommu bridge', () => {
       await one.ended;
     }
     directory.remove();
+  });
+
+  it('ends at once while the server does not answer', async () => {
+    const silent = createServer(socket => socket.on('error', () => {}).resume()).listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    const connected = once(silent, 'connection') as Promise<[Socket]>;
+    const address = `ws://127.0.0.1:${(silent.address() as AddressInfo).port}`;
+    const bridge = startProgram(['bridge', '--dir', bridged, '--connect', address]);
+    const [socket] = await connected;
+    const gone = new Promise(resolve => socket.once('close', resolve));
+    bridge.child.kill('SIGINT');
+    expect(await bridge.ended).toMatchObject({ status: 130, stderr: '' });
+    await gone;
+    silent.close();
+    await once(silent, 'close');
   });
 
   it('brings a machine here, leaves its description for qemu-args, and goes without a trace', async () => {

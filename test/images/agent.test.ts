@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Duplex } from 'node:stream';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import {
   GuestAgent,
   GuestGone,
@@ -218,6 +218,27 @@ describe('run', () => {
     const [, b] = await port.expectCommand(/^(\d+) next\n/m);
     port.say(`${a}|late\n${a}=130\n${b}|good\n${b}=0\n`);
     expect(await next).toEqual({ status: 0, output: ['good'] });
+  });
+
+  it('interrupts a command that has nothing more to say, however long it has talked', async () => {
+    vi.useFakeTimers();
+    try {
+      const { port, agent } = await readyAgent();
+      const talking = agent.run('talk', { quietMs: LONG_MS });
+      const failed = expect(talking).rejects.toThrow(/Nothing was said for 10000 ms in the guest: talk.*\nfour/s);
+      const [, id] = await port.expectCommand(/^(\d+) talk\n/m);
+      for (const word of ['one', 'two', 'three', 'four']) {
+        await vi.advanceTimersByTimeAsync(LONG_MS - 1);
+        expect(port.received).not.toContain('\x03');
+        port.say(`${id}|${word}\n`);
+        await vi.advanceTimersByTimeAsync(0);
+      }
+      await vi.advanceTimersByTimeAsync(LONG_MS);
+      await failed;
+      expect(port.received).toContain('\x03');
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it('does not interrupt the command before when one that still waits takes too long', async () => {

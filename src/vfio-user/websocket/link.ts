@@ -20,6 +20,8 @@ export interface LinkOptions {
   /** A stream socket whose other end speaks the messages profile; the link's from the call on, also where it fails. */
   readonly descriptor: number;
   readonly limits?: Partial<LinkLimits>;
+  /** Calls the first connection off while it is being made: the call rejects. Nothing comes of it afterwards. */
+  readonly signal?: AbortSignal | undefined;
   /** `link.lost`, `link.resumed`, `link.closed`, `link.malformed`. */
   readonly note?: ((kind: string, detail: Readonly<Record<string, TraceValue>>) => void) | undefined;
 }
@@ -44,7 +46,7 @@ export interface VfioUserLink {
   close(): Promise<void>;
 }
 
-/** Rejects with a `LinkError` where the server cannot be reached, refuses, or does not speak this protocol. */
+/** Rejects with a `LinkError` where the server cannot be reached, refuses, or does not speak this protocol; or is not wanted any more. */
 export async function connectVfioUser(options: LinkOptions): Promise<VfioUserLink> {
   const link = new DialledLink(options);
   await link.dialFirst();
@@ -62,6 +64,8 @@ class DialledLink implements VfioUserLink {
   private end: LinkEnd | undefined;
   private sessionId = '';
   private redialMilliseconds: number;
+  /** Dials of this session so far: the server takes none that it hears of late for the present one. */
+  private attempts = 0;
   private resolveClosed: (reason: string) => void = () => {};
   /** Of the outage under way. */
   private deadline = 0;
@@ -84,16 +88,29 @@ class DialledLink implements VfioUserLink {
   }
 
   dialFirst(): Promise<void> {
+    const { url, descriptor, signal } = this.options;
     return new Promise((resolve, reject) => {
       const begun = performance.now();
       const refuse = (error: unknown) => {
-        closeDescriptor(this.options.descriptor);
+        signal?.removeEventListener('abort', callOff);
+        closeDescriptor(descriptor);
         reject(error);
       };
+      const callOff = () => {
+        this.cancelAttempt();
+        refuse(new LinkError(`the connection to ${url} was called off`));
+      };
+      if (signal?.aborted) {
+        callOff();
+        return;
+      }
+      signal?.addEventListener('abort', callOff);
       const query = { grace: String(Math.round(this.graceMilliseconds)) };
       try {
-        dial(this.dialOptions, query, this.limits.dialMilliseconds, {
+        this.cancelAttempt = dial(this.dialOptions, query, this.limits.dialMilliseconds, {
           welcome: (socket, transport, welcome) => {
+            signal?.removeEventListener('abort', callOff);
+            this.cancelAttempt = () => {};
             const took = performance.now() - begun;
             this.redialMilliseconds = Math.max(this.redialMilliseconds, 3 * took);
             const error = this.begin(socket, transport, welcome);
@@ -103,7 +120,11 @@ class DialledLink implements VfioUserLink {
           failed: refuse,
         });
       } catch (error) {
-        refuse(new LinkError(`'${this.options.url}' is not an address: ${(error as Error).message}`));
+        refuse(
+          error instanceof LinkError
+            ? error
+            : new LinkError(`'${url}' is not an address: ${(error as Error).message}`),
+        );
       }
     });
   }
@@ -164,7 +185,7 @@ class DialledLink implements VfioUserLink {
       );
       return;
     }
-    const query = { session: this.sessionId, received: String(this.end!.received) };
+    const query = { session: this.sessionId, received: String(this.end!.received), attempt: String(++this.attempts) };
     this.cancelAttempt = dial(this.dialOptions, query, Math.min(left, this.redialMilliseconds), {
       welcome: (socket, transport, welcome) => this.resumed(socket, transport, welcome),
       failed: error => this.redialFailed(error),

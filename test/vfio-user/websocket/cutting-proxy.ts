@@ -7,6 +7,15 @@ export interface Endpoint {
   readonly port: number;
 }
 
+export type Direction = 'to-server' | 'to-client';
+
+interface Awaited {
+  readonly bytes: number;
+  readonly direction: Direction;
+  spared: number;
+  readonly cut: () => void;
+}
+
 interface Forwarded {
   readonly client: Socket;
   readonly server: Socket;
@@ -16,7 +25,10 @@ interface Forwarded {
 export class CuttingProxy {
   /** Connections taken since the start, refused ones not counted. */
   accepted = 0;
+  /** Connections refused since the start. */
+  refused = 0;
   private refusing = false;
+  private awaited: Awaited | undefined;
   private silent = false;
   private toClient = 0;
   private toServer = 0;
@@ -51,6 +63,16 @@ export class CuttingProxy {
     for (const one of [...this.forwarded]) this.end(one);
   }
 
+  /**
+   * Does so in the middle of a piece of at least so many bytes, after `spared` others of this length have passed in this direction;
+   * resolves then. One at a time.
+   */
+  cutInside(bytes: number, direction: Direction, spared = 0): Promise<void> {
+    return new Promise(resolve => {
+      this.awaited = { bytes, direction, spared, cut: resolve };
+    });
+  }
+
   /** Resets new connections until `allow`. */
   refuse(): void {
     this.refusing = true;
@@ -66,7 +88,7 @@ export class CuttingProxy {
   }
 
   /** Adds latency to what is sent from now on, towards the server or the client, or both. */
-  delay(milliseconds: number, direction: 'to-server' | 'to-client' | 'both' = 'both'): void {
+  delay(milliseconds: number, direction: Direction | 'both' = 'both'): void {
     if (direction !== 'to-client') this.toServer = milliseconds;
     if (direction !== 'to-server') this.toClient = milliseconds;
   }
@@ -81,6 +103,7 @@ export class CuttingProxy {
   private forward(client: Socket): void {
     client.on('error', () => {});
     if (this.refusing) {
+      this.refused++;
       client.resetAndDestroy();
       return;
     }
@@ -89,13 +112,13 @@ export class CuttingProxy {
     server.on('error', () => {});
     const one: Forwarded = { client, server, timers: new Set() };
     this.forwarded.add(one);
-    this.pipe(one, client, server, () => this.toServer);
-    this.pipe(one, server, client, () => this.toClient);
+    this.pipe(one, 'to-server', client, server, () => this.toServer);
+    this.pipe(one, 'to-client', server, client, () => this.toClient);
     client.once('close', () => this.end(one));
     server.once('close', () => this.end(one));
   }
 
-  private pipe(one: Forwarded, from: Socket, to: Socket, latency: () => number): void {
+  private pipe(one: Forwarded, direction: Direction, from: Socket, to: Socket, latency: () => number): void {
     // Timers of different lengths may change places; what they are for may not.
     const queue: (() => void)[] = [];
     let due = 0;
@@ -114,7 +137,7 @@ export class CuttingProxy {
       one.timers.add(timer);
     };
     from.on('data', chunk => {
-      if (this.silent) return;
+      if (this.silent || this.cutIn(chunk, direction, to)) return;
       later(() => {
         if (to.write(chunk)) return;
         from.pause();
@@ -122,6 +145,19 @@ export class CuttingProxy {
       });
     });
     from.on('end', () => later(() => to.end()));
+  }
+
+  /** Whether this is what was awaited; then half of it still goes out. */
+  private cutIn(chunk: Buffer, direction: Direction, to: Socket): boolean {
+    const { awaited } = this;
+    if (awaited?.direction !== direction || chunk.length < awaited.bytes) return false;
+    if (awaited.spared-- > 0) return false;
+    this.awaited = undefined;
+    // A reset may overtake it: either is a break in the middle.
+    to.write(chunk.subarray(0, chunk.length >> 1));
+    this.cut();
+    awaited.cut();
+    return true;
   }
 
   private end(one: Forwarded): void {

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { fstatSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { type AddressInfo, createServer as createTcpServer } from 'node:net';
+import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { closeDescriptor, socketPair } from '../../../src/posix/socket.ts';
@@ -131,6 +131,54 @@ describe('connecting fails', () => {
   ])('where the first thing is %s', async (_what, begin, reason) => {
     const url = await server(begin);
     await expect(connect(url)).rejects.toThrow(reason);
+  });
+
+  test('where it is called off, whose connection ends then', async () => {
+    const tcp = createTcpServer().listen(0, '127.0.0.1');
+    await once(tcp, 'listening');
+    ends.push(() => void tcp.close());
+    const url = `ws://127.0.0.1:${(tcp.address() as AddressInfo).port}/`;
+    const [mine, theirs] = socketPair();
+    ends.push(() => closeDescriptor(mine));
+    const calledOff = new AbortController();
+    const connecting = connectVfioUser({ url, descriptor: theirs, signal: calledOff.signal });
+    connecting.catch(() => {});
+    const [socket] = (await once(tcp, 'connection')) as [Socket];
+    socket.on('error', () => {});
+    const closed = new Promise(resolve => socket.once('close', resolve));
+    // Else its end would not be seen.
+    socket.resume();
+    calledOff.abort();
+    await expect(connecting).rejects.toMatchObject({
+      name: 'LinkError',
+      message: `the connection to ${url} was called off`,
+    });
+    expect(() => fstatSync(theirs)).toThrow('EBADF');
+    await closed;
+  });
+
+  test('where it was called off before, and nothing is dialled', async () => {
+    const [mine, theirs] = socketPair();
+    ends.push(() => closeDescriptor(mine));
+    let clients = 0;
+    const url = await server(() => clients++);
+    await expect(connectVfioUser({ url, descriptor: theirs, signal: AbortSignal.abort() })).rejects.toThrow(
+      'was called off',
+    );
+    expect(() => fstatSync(theirs)).toThrow('EBADF');
+    expect(clients).toBe(0);
+  });
+
+  test('not where it is called off when it has been made', async () => {
+    const calledOff = new AbortController();
+    const url = await server(socket => say(socket, welcome));
+    const [mine, theirs] = socketPair();
+    ends.push(() => closeDescriptor(mine));
+    const link = await connectVfioUser({ url, descriptor: theirs, signal: calledOff.signal });
+    calledOff.abort();
+    expect(link.state).toBe('open');
+    expect(fstatSync(theirs).isSocket()).toBe(true);
+    await link.close();
   });
 
   test('with a descriptor that is no stream', async () => {
