@@ -121,9 +121,7 @@ class DialledLink implements VfioUserLink {
         });
       } catch (error) {
         refuse(
-          error instanceof LinkError
-            ? error
-            : new LinkError(`'${url}' is not an address: ${(error as Error).message}`),
+          error instanceof LinkError ? error : new LinkError(`'${url}' is not an address: ${(error as Error).message}`),
         );
       }
     });
