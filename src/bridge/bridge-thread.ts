@@ -46,7 +46,8 @@ function run({ directory, functions, wakeDescriptor, taken }: BridgeThreadData):
     for (const name of functions) {
       const path = join(directory, `${name}.sock`);
       const offer = (stream: number) => post({ type: 'client', function: name, stream });
-      doors.set(name, new FunctionDoor({ path, name, loop, trace, pool, offer }));
+      const gone = () => post({ type: 'gone', function: name });
+      doors.set(name, new FunctionDoor({ path, name, loop, trace, pool, offer, gone }));
       sockets[name] = path;
     }
   } catch (error) {

@@ -156,6 +156,8 @@ export class Bridge {
       this.tell(message.event);
     } else if (message.type === 'client') {
       this.links.get(message.function)!.link(message.stream);
+    } else if (message.type === 'gone') {
+      this.links.get(message.function)!.callOff();
     } else {
       if (message.type === 'stopped') this.last = message.statistics;
       const waiting = this.waiting.get(message.id);
@@ -165,13 +167,26 @@ export class Bridge {
   }
 
   private tell(event: TraceEvent): void {
-    this.options.onEvent?.(event);
+    const { onEvent } = this.options;
+    if (onEvent === undefined) return;
+    try {
+      onEvent(event);
+    } catch (error) {
+      // The listener's fault, told as one that nobody caught: what the bridge was about goes on.
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
   }
 
   private leave(reason: string): void {
     this.gone = new Error(reason);
     closeDescriptor(this.wakeDescriptor);
-    for (const { reject } of this.waiting.values()) reject(this.gone);
+    for (const { resolve, reject } of this.waiting.values()) {
+      // Asked when the thread had stopped already.
+      if (this.last !== undefined) resolve(this.last);
+      else reject(this.gone);
+    }
     this.waiting.clear();
     // Where the thread failed its streams are closed with it or not; nobody serves them any more.
     for (const links of this.links.values()) void links.close();

@@ -7,7 +7,7 @@ import { Errno } from '../vfio-user/device-model.ts';
 import { type Header, writeHeader } from '../vfio-user/header.ts';
 import type { Limits } from '../vfio-user/limits.ts';
 import { Command, commandName, DmaAccess, HEADER_BYTES, HeaderFlag } from '../vfio-user/spec.ts';
-import type { ClientDma } from './client-dma.ts';
+import type { ClientDma, ClientDmaRequest } from './client-dma.ts';
 import type { RelayCounters } from './counters.ts';
 import { type GuestRegions, Way } from './guest-regions.ts';
 import { answerError, copyBytes, isPosted } from './pass-on.ts';
@@ -65,8 +65,8 @@ export class DmaDesk {
     }
     const frame = (high << (32 - FRAME_SHIFT)) | (low >>> FRAME_SHIFT);
     const offset = low & OFFSET_MASK;
-    if (memory.way(writing, frame, offset, count) === Way.client) {
-      this.ask(header, frame, offset, count, payload);
+    if (this.options.client.busy || memory.way(writing, frame, offset, count) === Way.client) {
+      this.queue(header, frame, offset, count, payload);
       return;
     }
     const at = server.reserve(ANSWER_BYTES + (writing ? 0 : count));
@@ -90,11 +90,29 @@ export class DmaDesk {
     server.commit(size);
   }
 
-  private ask(header: Header, frame: number, offset: number, count: number, payload: number): void {
+  /** One that waited its turn. Undefined: only QEMU reaches that memory. */
+  serveLater({ command, frame, offset, count, bytes }: ClientDmaRequest, target: Uint8Array): number | undefined {
+    const { memory, counters } = this.options;
+    const writing = command === Command.dmaWrite;
+    if (memory.way(writing, frame, offset, count) === Way.client) return undefined;
+    const status = writing
+      ? memory.write(frame, offset, bytes, 0, count)
+      : memory.read(frame, offset, target, 0, count);
+    if (status !== MemoryStatus.ok) {
+      const errno = errnoOf(status);
+      this.noteRefusal(command, errno, addressOf(frame >>> 20, (frame << FRAME_SHIFT) | offset), count);
+      return errno;
+    }
+    if (writing) counters.dmaBytesWritten += count;
+    else counters.dmaBytesRead += count;
+    return Errno.ok;
+  }
+
+  private queue(header: Header, frame: number, offset: number, count: number, payload: number): void {
     const { client, server } = this.options;
     const writing = header.command === Command.dmaWrite;
     if (!client.hasRoom(writing ? count : 0)) {
-      this.refuse(header, Errno.ENOMEM, addressOf(frame >>> 20, frame << FRAME_SHIFT), count);
+      this.refuse(header, Errno.ENOMEM, addressOf(frame >>> 20, (frame << FRAME_SHIFT) | offset), count);
       return;
     }
     const from = payload + DmaAccess.data;
@@ -104,10 +122,14 @@ export class DmaDesk {
   }
 
   private refuse(header: Header, errno: number, address: bigint, count: number): void {
-    const { server, counters, trace, name } = this.options;
+    this.noteRefusal(header.command, errno, address, count);
+    answerError(this.options.server, header, errno);
+  }
+
+  private noteRefusal(command: number, errno: number, address: bigint, count: number): void {
+    const { counters, trace, name } = this.options;
     counters.refused++;
-    trace.note('dma.refused', name, { command: commandName(header.command), address, count, errno });
-    answerError(server, header, errno);
+    trace.note('dma.refused', name, { command: commandName(command), address, count, errno });
   }
 }
 

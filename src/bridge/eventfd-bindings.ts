@@ -16,8 +16,15 @@ interface Bound {
   readonly watch: Watch | undefined;
 }
 
-/** What one DEVICE_SET_IRQS replaced: kept until it is known whether the server agrees. */
-export type Change = ReadonlyMap<number, Bound | undefined>;
+/** What one DEVICE_SET_IRQS changes: nothing of it is final until it is known whether the server agrees. */
+export interface Change {
+  /** What was there before the new ones, which are in place. */
+  readonly replaced: ReadonlyMap<number, Bound | undefined>;
+  /** These still have theirs: until the server has answered it may signal them. */
+  readonly emptied: readonly number[];
+}
+
+export const NO_CHANGE: Change = { replaced: new Map(), emptied: [] };
 
 export interface EventFdBindingsOptions {
   readonly loop: EventLoop;
@@ -36,6 +43,10 @@ export class EventFdBindings {
     return this.bound.size;
   }
 
+  has(index: number, vector: number): boolean {
+    return index < INTERRUPT_INDEXES && vector < MAX_VECTORS && this.bound.has(slotOf(TRIGGER, index, vector));
+  }
+
   /** False where no eventfd is set. Throws a SystemError. */
   fire(index: number, vector: number): boolean {
     if (index >= INTERRUPT_INDEXES || vector >= MAX_VECTORS) return false;
@@ -46,44 +57,49 @@ export class EventFdBindings {
   }
 
   /**
-   * From `start` on, `count` vectors get the descriptors, or none where there are none. In range, and eventfds. Owns them.
-   * Throws a SystemError where one cannot be watched; nothing has changed then.
+   * From `start` on, `count` vectors get the descriptors at once, or, where there are none, lose theirs with `confirm`. In range,
+   * and eventfds. Owns them. Throws a SystemError where one cannot be watched; nothing has changed then.
    */
   bind(action: number, index: number, start: number, count: number, descriptors: readonly number[]): Change {
-    const change = new Map<number, Bound | undefined>();
+    const replaced = new Map<number, Bound | undefined>();
+    const emptied: number[] = [];
     for (let i = 0; i < count; i++) {
       const slot = slotOf(action, index, start + i);
-      const descriptor = descriptors[i] ?? -1;
-      const old = this.take(slot);
-      change.set(slot, old);
+      const descriptor = descriptors[i];
+      if (descriptor === undefined) {
+        if (this.bound.has(slot)) emptied.push(slot);
+        continue;
+      }
+      replaced.set(slot, this.take(slot));
       try {
-        if (descriptor !== -1) this.put(slot, descriptor);
+        this.put(slot, descriptor);
       } catch (error) {
         for (const rest of descriptors.slice(i + 1)) closeDescriptor(rest);
-        this.undo(change);
+        this.undo({ replaced, emptied });
         throw error;
       }
     }
-    return change;
+    return { replaced, emptied };
   }
 
-  /** Takes all of an index away. */
+  /** All of an index go with `confirm`. */
   clear(index: number): Change {
-    const change = new Map<number, Bound | undefined>();
-    for (const slot of [...this.bound.keys()]) {
-      if (Math.floor((slot % SLOTS) / MAX_VECTORS) === index) change.set(slot, this.take(slot));
-    }
-    return change;
+    const isOfIndex = (slot: number) => Math.floor((slot % SLOTS) / MAX_VECTORS) === index;
+    return { replaced: new Map(), emptied: [...this.bound.keys()].filter(isOfIndex) };
   }
 
-  /** What was replaced is not needed any more. */
-  confirm(change: Change): void {
-    for (const old of change.values()) if (old !== undefined) closeDescriptor(old.descriptor);
+  /** What was replaced or emptied is not needed any more. */
+  confirm({ replaced, emptied }: Change): void {
+    for (const old of replaced.values()) if (old !== undefined) closeDescriptor(old.descriptor);
+    for (const slot of emptied) {
+      const bound = this.take(slot);
+      if (bound !== undefined) closeDescriptor(bound.descriptor);
+    }
   }
 
   /** As it was before. */
-  undo(change: Change): void {
-    for (const [slot, old] of change) {
+  undo({ replaced }: Change): void {
+    for (const [slot, old] of replaced) {
       const current = this.take(slot);
       if (current !== undefined) closeDescriptor(current.descriptor);
       if (old === undefined) continue;

@@ -19,6 +19,8 @@ export interface FunctionDoorOptions {
   readonly limits?: Partial<Limits>;
   /** A QEMU is there: its stream towards the server, which is the callee's. */
   readonly offer: (stream: number) => void;
+  /** The QEMU that was offered last has gone. */
+  readonly gone: () => void;
 }
 
 export class FunctionDoor {
@@ -80,7 +82,7 @@ export class FunctionDoor {
   }
 
   private take(fd: number): void {
-    const { name, loop, trace, offer } = this.options;
+    const { name, loop, trace, offer, gone } = this.options;
     // One that has hung up may only not have been noticed yet: its successor must not pay for that.
     if (this.relay?.qemu.pump(this.limits.maxReceivesPerCheck)) {
       this.note('client.refused', { reason: 'another client is connected' });
@@ -104,6 +106,7 @@ export class FunctionDoor {
         counters: this.counters,
         ended: () => {
           this.relay = undefined;
+          gone();
         },
       });
     } catch (error) {

@@ -22,6 +22,8 @@ export class FunctionLinks {
   private next: number | undefined;
   private running: Promise<void> | undefined;
   private closed = false;
+  /** Calls off the connection that is being made. */
+  private dialling = new AbortController();
 
   constructor(private readonly options: FunctionLinksOptions) {}
 
@@ -33,18 +35,23 @@ export class FunctionLinks {
   /** Links a stream with the messages profile on its other end to the server; owns it from here on. */
   link(stream: number): void {
     // There is one QEMU at a time: who waited has gone.
-    this.drop();
+    this.callOff();
     this.next = stream;
     if (this.closed) this.drop();
     else this.running ??= this.runAll();
   }
 
-  /** A connection that is being made is not waited for: it ends when it is there. */
+  /** The last QEMU has gone: a connection that is being made for it is called off. One that is there ends with its stream. */
+  callOff(): void {
+    this.drop();
+    this.dialling.abort();
+  }
+
+  /** A connection that is being made is called off. May be called again. */
   async close(): Promise<void> {
     this.closed = true;
-    this.drop();
-    if (this.current === undefined) return;
-    await this.current.close();
+    this.callOff();
+    await this.current?.close();
     await this.running;
   }
 
@@ -63,6 +70,8 @@ export class FunctionLinks {
 
   private async run(stream: number): Promise<void> {
     const { url, token, ca, graceMilliseconds, note } = this.options;
+    this.dialling = new AbortController();
+    const { signal } = this.dialling;
     let link: VfioUserLink;
     try {
       link = await connectVfioUser({
@@ -71,12 +80,14 @@ export class FunctionLinks {
         ca,
         graceMilliseconds,
         descriptor: stream,
+        signal,
         note: (kind, detail) => {
           if (kind === 'link.resumed') this.reconnections++;
           note(kind, detail);
         },
       });
     } catch (error) {
+      if (signal.aborted) return;
       note('link.failed', { reason: error instanceof Error ? error.message : String(error) });
       return;
     }

@@ -10,5 +10,14 @@ export const MAX_CLIENT_DMA_MESSAGES = 4096;
 export const MAX_CLIENT_DMA_BYTES = 8 * 1048576;
 /** Milliseconds that the answer to such a message waits for room towards a server that does not read. */
 export const ANSWER_TIMEOUT = 30_000;
+/** Interrupts that wait behind such messages, of one client; more are raised at once. At least as many as one index has vectors. */
+export const MAX_HELD_INTERRUPTS = 4096;
+/** Such messages in a row that QEMU left without an answer: then it hangs, and holds up every function of the bridge. */
+export const MAX_UNANSWERED_IN_A_ROW = 3;
+/**
+ * Milliseconds that the answer to DMA_UNMAP waits for DMA of these pages that QEMU was asked for before. QEMU answers none while it
+ * waits for the DMA_UNMAP itself, and gives that up after 5 seconds.
+ */
+export const UNMAP_PATIENCE = 1000;
 /** Functions of one bridge. */
 export const MAX_FUNCTIONS = 256;

@@ -51,12 +51,13 @@ export class Relay {
   readonly requests = new Requests();
   readonly eventfds: EventFdBindings;
   readonly desk: DmaDesk;
+  /** What waits for its turn. */
+  readonly client: ClientDma;
   /** Memory that only QEMU reaches. */
   readonly clientMemory: DmaMessages;
   proposal: BridgedProposal | undefined;
   /** Eventfds that come back where the server refuses their successors. */
   unsettled: Change | undefined;
-  private readonly client: ClientDma;
   private readonly fromQemu: QemuSide;
   private readonly fromServer: ServerSide;
   private isEnded = false;
@@ -92,11 +93,16 @@ export class Relay {
       loop,
       acted: (action, index, vector) => sendAction(this, action, index, vector),
     });
-    this.clientMemory = new DmaMessages({ connection: this.qemu, loop, limits, trace, name });
+    const waits = { waitUntil: (done: () => boolean, milliseconds: number) => this.waitForQemu(done, milliseconds) };
+    this.clientMemory = new DmaMessages({ connection: this.qemu, loop: waits, limits, trace, name });
     this.client = new ClientDma({
       loop,
       server: this.server,
       memory: this.clientMemory,
+      maxWaitMilliseconds: limits.streamDmaTimeout,
+      here: (request, target) => this.desk.serveLater(request, target),
+      interrupt: (index, vector) => this.fromServer.raise(index, vector),
+      hung: () => this.end('QEMU does not answer DMA'),
       done: ({ command, count }, errno) => {
         counters.dmaThroughClient++;
         if (errno !== 0) this.note('dma.refused', { command: commandName(command), count, errno, by: 'QEMU' });
@@ -159,6 +165,14 @@ export class Relay {
     if (this.unsettled !== undefined) this.eventfds.confirm(this.unsettled);
     this.eventfds.close();
     this.options.ended();
+  }
+
+  private waitForQemu(done: () => boolean, milliseconds: number): boolean {
+    const settled = () => {
+      this.client.lookAfterWaiters();
+      return done();
+    };
+    return this.options.loop.waitUntil(settled, milliseconds);
   }
 
   private wakeServer(): void {

@@ -2,10 +2,17 @@
 
 const ID_COUNT = 0x10000;
 
+export interface Pages {
+  readonly firstFrame: number;
+  readonly frames: number;
+}
+
 /** What is to be done when the answer comes, before it is passed on. */
 export interface Settlement {
   /** `errno` 0: the server did it. */
   settle(errno: number): void;
+  /** On success the answer is not to be seen before DMA under way there is over. */
+  readonly pages?: Pages;
 }
 
 export class Requests {

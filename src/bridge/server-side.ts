@@ -6,8 +6,10 @@ import { Errno } from '../vfio-user/device-model.ts';
 import { type Header, writeHeader } from '../vfio-user/header.ts';
 import { Command, commandName, HEADER_BYTES, HeaderFlag, Interrupt, Version } from '../vfio-user/spec.ts';
 import { parseVersion, VersionError } from '../vfio-user/version.ts';
+import { UNMAP_PATIENCE } from './limits.ts';
 import { answerError, NO_ROOM, passOn } from './pass-on.ts';
 import type { Relay } from './relay.ts';
+import type { Pages } from './requests.ts';
 import { bridgedVersionData } from './version-answer.ts';
 
 // The hot path's own names: the compiler folds constants of this file, and loads those of others each time.
@@ -67,8 +69,24 @@ export class ServerSide implements MessageHandler {
     const errno = failed ? (header.error > 0 && header.error < ERRNO_LIMIT ? header.error : Errno.EIO) : 0;
     if (settlement !== undefined) settlement.settle(errno);
     if (command === VERSION && !failed) this.answerVersion(header, payload, length);
+    else if (settlement?.pages !== undefined && !failed) this.passOnWhenClear(settlement.pages, payload, length);
     else passOn(server, payload, length, qemu);
     if (settlement !== undefined) relay.wakeQemu();
+  }
+
+  private passOnWhenClear({ firstFrame, frames }: Pages, payload: number, length: number): void {
+    const { relay } = this;
+    const { server, qemu, client } = relay;
+    const message = server.input.slice(payload - HEADER, payload + length);
+    client.whenClear(firstFrame, frames, UNMAP_PATIENCE, () => {
+      const at = qemu.reserve(message.length);
+      if (at < 0) {
+        relay.end('QEMU does not read');
+        return;
+      }
+      qemu.output.set(message, at);
+      qemu.commit(message.length);
+    });
   }
 
   private answerVersion(header: Header, payload: number, length: number): void {
@@ -104,6 +122,14 @@ export class ServerSide implements MessageHandler {
     const { inputView: view } = relay.server;
     const index = view.getUint32(payload + Interrupt.index, true);
     const vector = view.getUint32(payload + Interrupt.vector, true);
+    if (!relay.client.busy || !relay.eventfds.has(index, vector) || !relay.client.holdBack(index, vector)) {
+      this.raise(index, vector);
+    }
+  }
+
+  /** Signals the eventfd of an interrupt, if there is one. */
+  raise(index: number, vector: number): void {
+    const { relay } = this;
     try {
       if (relay.eventfds.fire(index, vector)) relay.counters.interrupts++;
       else relay.note('interrupt.unbound', { index, vector });

@@ -4,7 +4,7 @@ import { isEventFd } from '../posix/eventfd.ts';
 import { Errno } from '../vfio-user/device-model.ts';
 import { type Header, writeHeader } from '../vfio-user/header.ts';
 import { Command, HEADER_BYTES, HeaderFlag, IrqSet, NO_TRIGGER } from '../vfio-user/spec.ts';
-import type { Change } from './eventfd-bindings.ts';
+import { type Change, NO_CHANGE } from './eventfd-bindings.ts';
 import { INTERRUPT_INDEXES, MAX_VECTORS } from './limits.ts';
 import { isPosted, passOn } from './pass-on.ts';
 import type { Relay } from './relay.ts';
@@ -36,7 +36,7 @@ export function setIrqs(
       return;
     }
     const clears = flags === CLEARS && count === 0;
-    settleLater(relay, header, clears ? eventfds.clear(index) : NOTHING);
+    settleLater(relay, header, clears ? eventfds.clear(index) : NO_CHANGE);
     passOn(qemu, payload, length, relay.server);
     return;
   }
@@ -78,9 +78,7 @@ export function sendAction(relay: Relay, action: number, index: number, vector: 
   return true;
 }
 
-const NOTHING: Change = new Map();
-
-/** In place before the server answers, because an interrupt may come before its answer. */
+/** New ones are in place before the server answers, and old ones stay until then: an interrupt may come before its answer. */
 function settleLater(relay: Relay, header: Header, change: Change): void {
   const { eventfds, requests } = relay;
   if (isPosted(header)) {

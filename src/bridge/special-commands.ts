@@ -1,4 +1,5 @@
 /** The commands of QEMU that concern this host's memory and the agreement about descriptors. */
+import { FRAME_SHIFT } from '../memory/guest-memory.ts';
 import { closeDescriptor } from '../posix/socket.ts';
 import { Errno } from '../vfio-user/device-model.ts';
 import type { Header } from '../vfio-user/header.ts';
@@ -6,12 +7,13 @@ import { Command, DmaMap, DmaUnmap, Version } from '../vfio-user/spec.ts';
 import { parseVersion, VersionError } from '../vfio-user/version.ts';
 import { isPosted, passOn } from './pass-on.ts';
 import type { Relay } from './relay.ts';
-import type { Settlement } from './requests.ts';
+import type { Pages, Settlement } from './requests.ts';
 
 type Descriptors = readonly number[];
 
 /** There is nothing to do when the answer comes; until then no other such command goes out. */
 const NOTHING_TO_SETTLE: Settlement = { settle() {} };
+const EVERYTHING: Pages = { firstFrame: 0, frames: Number.POSITIVE_INFINITY };
 
 export function version(relay: Relay, header: Header, payload: number, length: number, descriptors: Descriptors): void {
   for (const descriptor of descriptors) closeDescriptor(descriptor);
@@ -83,12 +85,15 @@ export function dmaUnmap(
   const all = (view.getUint32(payload + DmaUnmap.flags, true) & DmaUnmap.all) !== 0;
   const address = view.getBigUint64(payload + DmaUnmap.address, true);
   const size = view.getBigUint64(payload + DmaUnmap.size, true);
+  const pages = all ? EVERYTHING : { firstFrame: frameOf(address), frames: frameOf(size) };
   const unmap = () => {
     if (all) memory.unmapAll();
     else memory.unmap(address, size);
+    relay.client.unmapped(pages.firstFrame, pages.frames);
   };
   if (!isPosted(header)) {
     relay.requests.add(header.id, Command.dmaUnmap, {
+      pages,
       settle(refused) {
         if (refused === Errno.ok) unmap();
       },
@@ -97,4 +102,8 @@ export function dmaUnmap(
   passOn(qemu, payload, length, relay.server);
   // Nobody will say when the server has done it.
   if (isPosted(header)) unmap();
+}
+
+function frameOf(address: bigint): number {
+  return Number(address >> BigInt(FRAME_SHIFT));
 }

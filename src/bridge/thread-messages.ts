@@ -25,5 +25,7 @@ export type BridgeThreadMessage =
   | { readonly type: 'event'; readonly event: TraceEvent }
   /** A QEMU is there; `stream` speaks the messages profile and is the control thread's from here on. */
   | { readonly type: 'client'; readonly function: string; readonly stream: number }
+  /** The last of them has gone: a link that is being made for it is not wanted any more. */
+  | { readonly type: 'gone'; readonly function: string }
   | { readonly type: 'statistics'; readonly id: number; readonly statistics: ThreadStatistics }
   | { readonly type: 'stopped'; readonly id: number; readonly statistics: ThreadStatistics };

@@ -1,16 +1,17 @@
 /** `viommu bridge`: vfio-user sockets beside a QEMU whose server is elsewhere. */
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { Bridge, type BridgeStatistics } from '../bridge/bridge.ts';
 import { RemoteError } from '../inspector/protocol.ts';
 import { ConnectionError, RemoteMachine } from '../inspector/remote-client.ts';
-import type { MachineDescription } from '../machine/description.ts';
+import { checkDescription, DescriptionError, type MachineDescription } from '../machine/description.ts';
 import { IOMMU_ID } from '../machine/machine.ts';
 import type { TraceEvent } from '../trace/trace.ts';
 import { CommandFailure, UsageError } from './errors.ts';
-import { eventToJson, formatEvent, isNotable } from './event-printer.ts';
-import { catchInterrupt, unlessInterrupted } from './interrupt.ts';
+import { eventToJson, formatEvent, isNotable, printable } from './event-printer.ts';
+import { catchInterrupt, Interrupted, type Interruption, unlessInterrupted } from './interrupt.ts';
 import { MACHINE_FILE } from './serve-directory.ts';
 
 interface BridgeFlags {
@@ -26,6 +27,11 @@ interface BridgeFlags {
   readonly verbose?: boolean;
 }
 
+interface Access {
+  readonly token: string | undefined;
+  readonly ca: Buffer | undefined;
+}
+
 /** The machine behind the bridge. */
 interface BridgedMachine {
   readonly name: string;
@@ -37,6 +43,8 @@ interface BridgedMachine {
 
 /** Beyond it the server's own DMA gives up. */
 const MAX_GRACE_SECONDS = 25;
+/** Milliseconds that an interrupted bridge waits for a machine that it has asked for, to give it back. */
+const RELEASE_PATIENCE = 2000;
 /** As the links have it. */
 const DEFAULT_GRACE_SECONDS = 4;
 
@@ -83,7 +91,7 @@ async function bridge(flags: BridgeFlags): Promise<void> {
   const access = { token: tokenFrom(flags), ca: flags.ca === undefined ? undefined : read(flags.ca) };
   const interruption = catchInterrupt();
   try {
-    const machine = await unlessInterrupted(interruption, findMachine(flags, access));
+    const machine = await findUnlessInterrupted(interruption, flags, access);
     try {
       mkdirSync(directory, { recursive: true });
       const running = await startBridge(flags, access, directory, machine);
@@ -96,7 +104,7 @@ async function bridge(flags: BridgeFlags): Promise<void> {
           running.ended,
           machine.ended.then(reason => `the machine '${machine.name}' is gone: ${reason}`),
         ]);
-        if (ending !== undefined) throw new CommandFailure(ending);
+        if (ending !== undefined) throw new CommandFailure(printable(ending));
       } finally {
         rmSync(machineFile, { force: true });
         await running.close();
@@ -110,9 +118,28 @@ async function bridge(flags: BridgeFlags): Promise<void> {
   }
 }
 
+/** A machine that is leased after the signal is given back: its server would keep it for the grace time. */
+async function findUnlessInterrupted(
+  interruption: Interruption,
+  flags: BridgeFlags,
+  access: Access,
+): Promise<BridgedMachine> {
+  const found = findMachine(flags, access);
+  try {
+    return await unlessInterrupted(interruption, found);
+  } catch (error) {
+    if (error instanceof Interrupted && flags.lease) {
+      // Where none comes there is none to give back.
+      const released = found.then(machine => machine.release()).catch(() => {});
+      await Promise.race([released, wait(RELEASE_PATIENCE)]);
+    }
+    throw error;
+  }
+}
+
 async function startBridge(
   flags: BridgeFlags,
-  { token, ca }: { token: string | undefined; ca: Buffer | undefined },
+  { token, ca }: Access,
   directory: string,
   { name, description }: BridgedMachine,
 ): Promise<Bridge> {
@@ -135,30 +162,45 @@ async function startBridge(
 
 async function findMachine(
   { connect, machine: wanted, lease, grace }: BridgeFlags,
-  access: { token: string | undefined; ca: Buffer | undefined },
+  access: Access,
 ): Promise<BridgedMachine> {
   if (lease && wanted !== undefined) throw new UsageError('--lease makes a machine of its own: leave out --machine');
   try {
     if (lease) {
       const graceMilliseconds = (grace ?? DEFAULT_GRACE_SECONDS) * 1000;
       const leased = await RemoteMachine.lease(connect, { ...access, graceMilliseconds });
-      const { machine, description, ended } = leased;
+      const { machine, ended } = leased;
       const release = async () => {
         await leased.release();
       };
+      let description: MachineDescription;
+      try {
+        description = checkDescription(leased.description);
+      } catch (error) {
+        await release();
+        throw error;
+      }
       return { name: machine.name!, description, ended: ended.then(({ reason }) => reason ?? 'it ended'), release };
     }
     const server = await RemoteMachine.connect(connect, access);
     try {
       const name = chooseMachine(await server.machines(), wanted);
       const { description } = await server.at(name).describe();
-      return { name, description: description as MachineDescription, ended: never(), release: async () => {} };
+      return { name, description: checkDescription(description), ended: never(), release: async () => {} };
     } finally {
       await server.close();
     }
   } catch (error) {
-    if (error instanceof ConnectionError) throw new CommandFailure(`${error.message}${advice(error.message)}`);
-    if (error instanceof RemoteError) throw new CommandFailure(`${connect} refused: ${error.message}`);
+    if (error instanceof ConnectionError) {
+      throw new CommandFailure(`${printable(error.message)}${advice(error.message)}`);
+    }
+    if (error instanceof RemoteError) throw new CommandFailure(`${connect} refused: ${printable(error.message)}`);
+    if (error instanceof DescriptionError) {
+      const why = printable(error.message);
+      throw new CommandFailure(
+        `${connect} describes a machine that this bridge does not know: ${why}. Do both have the same version?`,
+      );
+    }
     throw error;
   }
 }
@@ -168,7 +210,7 @@ function chooseMachine(machines: readonly string[], wanted: string | undefined):
   if (machines.length === 0) {
     throw new CommandFailure('the server has no machine: add --lease if it was started with --on-demand');
   }
-  const names = machines.join(', ');
+  const names = printable(machines.join(', '));
   if (wanted !== undefined) throw new UsageError(`the server has no machine '${wanted}', but ${names}`);
   if (machines.length > 1) throw new UsageError(`the server has several machines: say --machine, one of ${names}`);
   return machines[0]!;
@@ -185,7 +227,9 @@ function advice(message: string): string {
 function sayReady({ sockets }: Bridge, { name }: BridgedMachine, flags: BridgeFlags): void {
   if (flags.json) console.log(JSON.stringify({ kind: 'ready', machine: name, server: flags.connect, sockets }));
   else
-    console.log([`ready: ${name} of ${flags.connect}`, ...Object.values(sockets).map(path => `  ${path}`)].join('\n'));
+    console.log(
+      [`ready: ${printable(name)} of ${flags.connect}`, ...Object.values(sockets).map(path => `  ${path}`)].join('\n'),
+    );
 }
 
 function sayEnd({ functions }: BridgeStatistics, flags: BridgeFlags): void {
@@ -209,7 +253,10 @@ function printEvent(event: TraceEvent, flags: BridgeFlags): void {
 }
 
 function tokenFrom({ token, tokenFile }: BridgeFlags): string | undefined {
-  return tokenFile === undefined ? token || undefined : read(tokenFile).toString('utf8').trim();
+  const given = tokenFile === undefined ? token || undefined : read(tokenFile).toString('utf8').trim();
+  if (given === undefined || /^[\x21-\x7e]+$/.test(given)) return given;
+  const where = tokenFile === undefined ? 'the token' : tokenFile;
+  throw new UsageError(`${where} is empty, or has blanks, line ends or other characters that no token has`);
 }
 
 function read(path: string): Buffer {

@@ -26,5 +26,14 @@ function formatFact(name: string, value: TraceValue): string {
 
 function formatValue(value: TraceValue): string {
   if (typeof value === 'bigint') return `0x${value.toString(16)}`;
-  return typeof value === 'string' && /[\s"]/.test(value) ? JSON.stringify(value) : String(value);
+  return printable(typeof value === 'string' && /[\s"\p{C}]/u.test(value) ? JSON.stringify(value) : String(value));
+}
+
+/** Text of a peer without anything that a terminal would obey: control and formatting characters become `\\u....`. */
+export function printable(text: string): string {
+  return text.replace(/\p{C}/gu, character =>
+    [...Array(character.length).keys()]
+      .map(i => `\\u${character.charCodeAt(i).toString(16).padStart(4, '0')}`)
+      .join(''),
+  );
 }

@@ -22,7 +22,7 @@ const LOOP_COPY_BYTES = 64;
 
 export interface DmaMessagesOptions {
   readonly connection: Connection;
-  readonly loop: EventLoop;
+  readonly loop: Pick<EventLoop, 'waitUntil'>;
   readonly limits: Limits;
   readonly trace: Trace;
   readonly name: string;

@@ -2,6 +2,7 @@
  * A vfio-user server: a unix socket, one client at a time, and the device model that the clients see. Streams that come another way
  * are handed to `adopt`.
  */
+import { Epoll } from '../posix/epoll.ts';
 import { SystemError } from '../posix/errors.ts';
 import { type EventLoop, PollEvents, type Watch } from '../posix/event-loop.ts';
 import { acceptUnix, closeDescriptor, UnixListener } from '../posix/socket.ts';
@@ -96,12 +97,16 @@ export class VfioUserServer {
   /**
    * Takes a client over a connected stream that carries no descriptors, which speaks the messages profile (see spec.ts, `Interrupt`).
    * Owns `fd` from here on. False, and `fd` closed: another client is there, or the server is closed. While paused the stream waits
-   * as one that was not accepted yet: whether the one before it has gone is seen when the server goes on.
+   * as one that was not accepted yet: whether the one before it has gone is seen when the server goes on. One that waits and has
+   * hung up makes room for the next.
    */
   adopt(fd: number): boolean {
     const newcomer = { fd, carriesDescriptors: false };
     if (!this.isPaused || this.isClosed) return this.take(newcomer);
-    if (this.postponed !== undefined) return this.refuse(newcomer);
+    if (this.postponed !== undefined) {
+      if (!hasHungUp(this.postponed.fd)) return this.refuse(newcomer);
+      closeDescriptor(this.postponed.fd);
+    }
     this.postponed = newcomer;
     return true;
   }
@@ -178,5 +183,16 @@ export class VfioUserServer {
     this.options.trace.note('client.refused', this.options.name, { reason: 'another client is connected' });
     closeDescriptor(fd);
     return false;
+  }
+}
+
+/** Whether the other side of a stream is closed, read or unread. */
+function hasHungUp(fd: number): boolean {
+  const epoll = new Epoll();
+  try {
+    // The kernel reports a hang-up whatever is asked for.
+    return epoll.add(fd, 0, 0) && epoll.wait(0) > 0;
+  } finally {
+    epoll.close();
   }
 }

@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { existsSync, readdirSync } from 'node:fs';
+import { type AddressInfo, connect as connectSocket, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 // Both have threads of their own, which run compiled code.
@@ -133,7 +135,7 @@ describe('a bridge to a server behind a network', () => {
   });
 
   it.each([
-    ['the token is wrong', { token: 'no such token, and not one' }, /refused: 401/],
+    ['the token is wrong', { token: 'no-such-token-and-not-one' }, /refused: 401/],
     ['there is no such machine', { machine: 'elsewhere' }, /no machine 'elsewhere'/],
     ['there is no server', { url: 'ws://127.0.0.1:1' }, /cannot connect to ws:\/\/127\.0\.0\.1:1/],
   ])('ends QEMU, and says why, where %s', async (_, more, why) => {
@@ -180,6 +182,54 @@ describe('a bridge to a server behind a network', () => {
     expect(readdirSync(join(directory.path, 'bridge'))).toEqual([]);
     expect((await bridge.statistics()).functions.edu0).toMatchObject({ clients: 1, connected: false });
     await expect.poll(openDescriptors).toBe(before);
+  });
+
+  it('calls a connection off that is being made when it is closed', async () => {
+    const silent = createServer(socket => socket.on('error', () => {}).resume()).listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    const connected = once(silent, 'connection') as Promise<[Socket]>;
+    const bridge = await start({ url: `ws://127.0.0.1:${(silent.address() as AddressInfo).port}` });
+    const qemu = connect(bridge);
+    const [socket] = await connected;
+    const gone = new Promise(resolve => socket.once('close', resolve));
+    await bridge.close();
+    await gone;
+    expect(await qemu.ended).toMatch(/no answer to version/);
+    expect(kinds()).not.toContain('link.failed');
+    silent.close();
+    await once(silent, 'close');
+  });
+
+  it.each([
+    ['its QEMU has gone', false],
+    ['another QEMU has come in its place', true],
+  ])('calls a connection off that is being made when %s', async (_, next) => {
+    const silent = createServer(socket => socket.on('error', () => {}).resume()).listen(0, '127.0.0.1');
+    const dials: Socket[] = [];
+    silent.on('connection', socket => dials.push(socket));
+    await once(silent, 'listening');
+    const bridge = await start({ url: `ws://127.0.0.1:${(silent.address() as AddressInfo).port}` });
+    const first = connectSocket(bridge.sockets.edu0!);
+    await expect.poll(() => dials.length).toBe(1);
+    const gone = new Promise(resolve => dials[0]!.once('close', resolve));
+    first.destroy();
+    const second = next ? connectSocket(bridge.sockets.edu0!) : undefined;
+    await gone;
+    if (next) await expect.poll(() => dials.length).toBe(2);
+    expect(dials.map(({ destroyed }) => destroyed)).toEqual(next ? [true, false] : [true]);
+    expect(kinds()).not.toContain('link.failed');
+    second?.destroy();
+    await bridge.close();
+    silent.close();
+    await once(silent, 'close');
+  });
+
+  it('tells its numbers also while it ends', async () => {
+    const bridge = await start();
+    const closed = bridge.close();
+    const asked = bridge.statistics();
+    expect((await asked).functions.edu0).toMatchObject({ clients: 0, connected: false });
+    await closed;
   });
 
   it('says where it cannot be started', async () => {

@@ -80,6 +80,22 @@ describe('eventfds at the bridge', () => {
     expect([fired(a!), fired(b!)]).toEqual([1, 0]);
   });
 
+  it.each([
+    ['the index is disabled', () => qemu.setIrqs(IrqSet.dataNone | IrqSet.actionTrigger, MSIX, 0, 0)],
+    ['the vector loses its own', () => qemu.setIrqs(BIND, MSIX, 0, 1)],
+  ])('signals the old one until the server has answered where %s', (_, clear) => {
+    const [a] = eventfds(1);
+    qemu.setIrqs(BIND, MSIX, 0, 1, { descriptors: [a!] });
+    rig.server.script = message => {
+      rig.server.interrupt(MSIX, 0);
+      return message.payload;
+    };
+    clear();
+    rig.server.interrupt(MSIX, 0);
+    expect(fired(a!)).toBe(1);
+    expect(rig.trace.kinds().filter(kind => kind === 'interrupt.unbound')).toHaveLength(1);
+  });
+
   it('signals the new one already before the server has answered', () => {
     const [a] = eventfds(1);
     rig.server.script = message => {

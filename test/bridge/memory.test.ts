@@ -124,11 +124,10 @@ describe('guest memory at the bridge', () => {
   });
 
   it('does not answer posted writes', () => {
-    const descriptor = map(0n, MIB);
+    map(0n, MIB);
     rig.server.send(Command.dmaWrite, dmaPayload(4n, 1, Uint8Array.of(0x77)), { flags: HeaderFlag.noReply });
     expect(rig.server.dmaRead(4n, 1).payload.at(-1)).toBe(0x77);
     expect(rig.server.answers).toHaveLength(1);
-    expect(descriptor).toBeGreaterThan(0);
   });
 
   it('refuses a map that this host cannot do, and does not tell the server', () => {

@@ -153,6 +153,8 @@ export class BridgeRig {
   readonly door: FunctionDoor;
   /** What becomes of the stream of a QEMU that connects. */
   offer: (stream: number) => void = stream => this.servers.push(new ScriptedServer(this.loop, stream));
+  /** How often the door has said that its QEMU has gone. */
+  gone = 0;
   private readonly clients: VfioUserClient[] = [];
 
   constructor(limits: Partial<Limits> = {}) {
@@ -166,6 +168,9 @@ export class BridgeRig {
       pool,
       limits,
       offer: stream => this.offer(stream),
+      gone: () => {
+        this.gone++;
+      },
     });
   }
 

@@ -1,12 +1,16 @@
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readRemoteFile } from '../../src/inspector/remote-file.ts';
+import { RemoteServer } from '../../src/inspector/remote-server.ts';
 import { FakeQemu } from '../bridge/fake-qemu.ts';
 import { temporaryDirectory } from '../guest/support.ts';
 import { type RunningProgram, runProgram, startProgram } from '../support.ts';
+import { CuttingProxy } from '../vfio-user/websocket/cutting-proxy.ts';
+
+const TOKEN = '0123456789abcdef0123456789abcdef';
 
 describe('viommu bridge', () => {
   const directory = temporaryDirectory();
@@ -113,6 +117,26 @@ describe('viommu bridge', () => {
     await onDemand.says(/machine\.released/);
   });
 
+  it('gives a machine back that it gets after the signal', async () => {
+    const other = join(directory.path, 'late');
+    const arguments_ = ['--on-demand', '--iommu', 'none', '--device', 'edu@01:00.0', '--listen', '0'];
+    const late = startProgram(['serve', '--dir', other, ...arguments_]);
+    await late.says(/ready/);
+    const address = readRemoteFile(other)!;
+    const proxy = await CuttingProxy.start({ port: Number(new URL(address.url).port) });
+    proxy.delay(200);
+    const connect = `ws://127.0.0.1:${proxy.port}`;
+    const bridge = startProgram(['bridge', '--dir', bridged, '--connect', connect, '--lease', '--grace', '20']);
+    await late.says(/machine\.leased/);
+    bridge.child.kill('SIGTERM');
+    expect(await bridge.ended).toMatchObject({ status: 143, stdout: '', stderr: '' });
+    await late.says(/machine\.released/);
+    expect(late.stdout()).not.toMatch(/lease\.lost/);
+    late.child.kill('SIGINT');
+    await late.ended;
+    await proxy.close();
+  });
+
   it('ends where its leased machine does', async () => {
     const other = join(directory.path, 'short');
     const short = startProgram([
@@ -151,12 +175,29 @@ describe('viommu bridge', () => {
     ['no address', () => ['--connect', 'nonsense'], 1, /not an address/],
     ['both kinds of machine', () => ['--connect', url, '--lease', '--machine', 'x'], 2, /leave out --machine/],
     ['a file that is not there', () => ['--connect', url, '--token-file', '/nowhere'], 2, /cannot read \/nowhere/],
+    ['an empty token', () => ['--connect', url, '--token-file', '/dev/null'], 2, /\/dev\/null is empty, or has blanks/],
     ['a grace that is none', () => ['--connect', url, '--grace', '100'], 2, /0 to 25/],
   ])('says what to do where there is %s', async (_, flags, expected, message) => {
     const { status, stderr } = await runProgram(['bridge', '--dir', bridged, ...flags()]);
     expect(stderr).toMatch(message);
     expect(status).toBe(expected);
     expect(existsSync(join(bridged, 'edu0.sock'))).toBe(false);
+  });
+
+  it.each([
+    [
+      'an option that it does not know',
+      { iommu: 'none', endpoints: [], '\u001b': 1 },
+      /does not know: .*\\u001b.*same version/,
+    ],
+    ['none', 7, /does not know/],
+  ])('says so where the server describes a machine with %s', async (_, odd, message) => {
+    const port = { description: odd, events: new EventEmitter() };
+    const wrong = await RemoteServer.start({ machines: new Map([['odd', port as never]]), port: 0, token: TOKEN });
+    const { status, stderr } = await runProgram(['bridge', '--dir', bridged, '--connect', wrong.url, '--token', TOKEN]);
+    await wrong.close();
+    expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringMatching(message) });
+    expect(existsSync(join(bridged, 'machine.json'))).toBe(false);
   });
 
   it('explains itself', async () => {

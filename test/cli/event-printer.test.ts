@@ -8,6 +8,13 @@ describe('event printer', () => {
     expect(formatEvent(fault)).toBe('[iommu] fault.recorded iova=0x1000 reason=6 name="read denied"');
   });
 
+  it('prints what a terminal would obey as escapes', () => {
+    const detail = { reason: 'a\u001b[2J\u009b\u202eb', plain: 'x\u007f' };
+    expect(formatEvent({ kind: 'link.closed', source: 'edu0', detail })).toBe(
+      '[edu0] link.closed reason="a\\u001b[2J\\u009b\\u202eb" plain="x\\u007f"',
+    );
+  });
+
   it('prints a requester id as bus, device and function', () => {
     const { kind, source } = fault;
     expect(formatEvent({ kind, source, detail: { requesterId: 0x100 } })).toBe(

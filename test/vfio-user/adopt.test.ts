@@ -335,6 +335,16 @@ describe('pausing', () => {
     expect(rig.server.connected).toBe(true);
   });
 
+  it('takes the next stream in place of one that waited and has hung up', () => {
+    rig.server.pause();
+    client.close();
+    rig.adopt().close();
+    const next = rig.adopt();
+    rig.server.resume();
+    next.negotiate();
+    expect(rig.server.connected).toBe(true);
+  });
+
   it('closes a stream that waited where the one before it is still there', () => {
     rig.server.pause();
     const next = rig.adopt();

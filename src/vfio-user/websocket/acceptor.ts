@@ -10,7 +10,7 @@ import { closeSocket, LinkEnd } from './link-end.ts';
 import { CloseCode, type LinkTarget, VFIO_USER_SUBPROTOCOL, type Welcome } from './protocol.ts';
 import { type LinkRefusal, refuseUpgrade } from './refusal.ts';
 import { newCounters, type SessionCounters } from './session.ts';
-import { parseUpgrade, type UpgradeRequest } from './upgrade-request.ts';
+import { parseUpgrade, type ResumeRequest, type UpgradeRequest } from './upgrade-request.ts';
 
 const SESSION_ID_BYTES = 16;
 
@@ -47,6 +47,10 @@ interface Accepted {
   readonly grace: number;
   readonly end: LinkEnd;
   graceTimer: NodeJS.Timeout | undefined;
+  /** Until when it waits for its client, as `performance.now` has it; without a meaning while that is connected. */
+  deadline: number;
+  /** The client's dial that made the present connection. */
+  attempt: number;
   /** Who wants to know when the session goes on or ends. */
   readonly watchers: (() => void)[];
 }
@@ -114,14 +118,24 @@ export class VfioUserAcceptor {
     socket: Duplex,
     head: Buffer,
     { target }: UpgradeRequest,
-    { session, received }: NonNullable<UpgradeRequest['resume']>,
+    { session, received, attempt }: ResumeRequest,
   ): void {
     const accepted = this.sessions.get(session);
     if (accepted === undefined || !isSame(accepted.target, target)) {
       this.refuse(socket, { status: 410, reason: 'there is no such session any more' }, target);
       return;
     }
+    // One that its client has called off comes late, maybe: what the session has by now must not suffer from it.
+    const problem =
+      attempt !== undefined && attempt <= accepted.attempt
+        ? `attempt ${attempt} comes after attempt ${accepted.attempt}`
+        : accepted.end.problemWith(received);
+    if (problem !== undefined) {
+      this.refuse(socket, { status: 409, reason: problem }, target);
+      return;
+    }
     this.shake(request, socket, head, client => {
+      accepted.attempt = attempt ?? accepted.attempt;
       clearTimeout(accepted.graceTimer);
       this.counts.resumed++;
       this.note('link.resumed', { ...target, received });
@@ -144,13 +158,17 @@ export class VfioUserAcceptor {
     this.opening++;
     let descriptor: number | LinkRefusal;
     try {
-      await this.freeTarget(target);
-      descriptor = await this.open(target);
+      descriptor = (await this.freeTarget(target)) ?? (await this.open(target));
     } finally {
       this.opening--;
     }
     if (typeof descriptor !== 'number') {
       this.refuse(socket, descriptor, target);
+      return;
+    }
+    if (this.closing) {
+      closeDescriptor(descriptor);
+      this.refuse(socket, { status: 503, reason: 'the server stops' }, target);
       return;
     }
     let shaken = false;
@@ -162,11 +180,19 @@ export class VfioUserAcceptor {
     if (!shaken) closeDescriptor(descriptor);
   }
 
-  /** A client that died may still have its session; the one that comes in its place waits until that is over. */
-  private async freeTarget(target: LinkTarget): Promise<void> {
+  /**
+   * A client that died may still have its session; the one that comes in its place waits until that is over, or is told where that
+   * would be longer than it waits itself.
+   */
+  private async freeTarget(target: LinkTarget): Promise<LinkRefusal | undefined> {
     const waiting = [...this.sessions.values()].find(one => isSame(one.target, target) && !one.end.connected);
-    if (waiting === undefined) return;
+    if (waiting === undefined) return undefined;
+    const left = Math.max(0, Math.ceil(waiting.deadline - performance.now()));
+    if (left > this.limits.successorMilliseconds) {
+      return { status: 409, reason: `its last client may come back for ${left} ms` };
+    }
     await new Promise<void>(resolve => waiting.watchers.push(resolve));
+    return undefined;
   }
 
   private async open({ machine, name }: LinkTarget): Promise<number | LinkRefusal> {
@@ -219,7 +245,16 @@ export class VfioUserAcceptor {
       closeSocket(client, CloseCode.goingAway, reason, limits.closeMilliseconds);
       return;
     }
-    const accepted: Accepted = { id, target, grace, end, graceTimer: undefined, watchers: [] };
+    const accepted: Accepted = {
+      id,
+      target,
+      grace,
+      end,
+      graceTimer: undefined,
+      deadline: 0,
+      attempt: 0,
+      watchers: [],
+    };
     this.sessions.set(id, accepted);
     this.counts.opened++;
     this.note('link.opened', { ...target, grace });
@@ -236,6 +271,7 @@ export class VfioUserAcceptor {
   private lost(accepted: Accepted, reason: string): void {
     this.counts.lost++;
     this.note('link.lost', { ...accepted.target, reason, grace: accepted.grace });
+    accepted.deadline = performance.now() + accepted.grace;
     accepted.graceTimer = setTimeout(() => {
       this.counts.expired++;
       accepted.end.end(`the client did not come back within ${accepted.grace} ms`, CloseCode.normal);

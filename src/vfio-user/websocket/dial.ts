@@ -44,6 +44,9 @@ export function dial(
   events: DialEvents,
 ): () => void {
   const address = new URL(url);
+  if (token !== undefined && !/^[\x21-\x7e]+$/.test(token)) {
+    throw new LinkError('the token is empty, or has blanks, line ends or other characters that no token has');
+  }
   address.search = new URLSearchParams(query).toString();
   const socket = new WebSocket(address.href, VFIO_USER_SUBPROTOCOL, {
     headers: token === undefined ? {} : { Authorization: `Bearer ${token}` },

@@ -32,6 +32,8 @@ export interface LinkLimits {
   readonly maxSessions: number;
   /** How long the server waits for the stream to a function. */
   readonly openMilliseconds: number;
+  /** How long the server lets a client wait for the end of a session whose client is away; longer ones it is told of at once. */
+  readonly successorMilliseconds: number;
   /** How long the client waits for a connection and its welcome. */
   readonly dialMilliseconds: number;
   /** The same after a loss; three times as long as the first dial took, where that is more. */
@@ -62,6 +64,7 @@ export const defaultLinkLimits: LinkLimits = {
   maxGraceMilliseconds: 25_000,
   maxSessions: 128,
   openMilliseconds: 10_000,
+  successorMilliseconds: 5000,
   dialMilliseconds: 15_000,
   redialMilliseconds: 1500,
   redialPauseMilliseconds: 50,

@@ -82,6 +82,11 @@ export class LinkEnd {
     return this.session.received;
   }
 
+  /** What is wrong with a number of frames that the peer of a new connection says it has received; undefined: nothing. */
+  problemWith(peerReceived: number): string | undefined {
+    return this.session.problemWith(peerReceived);
+  }
+
   /**
    * Goes on over this connection, whose other side has received so many frames of ours, and knows of `received`. A connection
    * that is still there is given up. Returns what is wrong with the number, or undefined.

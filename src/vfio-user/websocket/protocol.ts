@@ -123,6 +123,13 @@ function decode(part: string): string | undefined {
 /** Where a function of a server is reached: `server` as `ws://HOST:PORT`, `wss://HOST/PREFIX` or `ws+unix:/PATH.sock:/`. */
 export function vfioUserUrl(server: string, { machine, name }: LinkTarget): string {
   const url = new URL(server);
+  if (url.username !== '' || url.password !== '') {
+    throw new Error('the address of a server has no user and no password: give a token');
+  }
+  for (const part of [machine, name]) {
+    // They would be taken for steps in the path.
+    if (part === '.' || part === '..') throw new Error(`'${part}' cannot name a machine or a function`);
+  }
   let base = url.pathname.replace(/\/+$/, '');
   if (url.protocol === 'ws+unix:' && !base.includes(':')) base += ':';
   url.pathname = `${base}${PREFIX}${encodeURIComponent(machine)}/${encodeURIComponent(name)}`;

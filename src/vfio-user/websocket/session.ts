@@ -108,6 +108,12 @@ export class Session {
     return undefined;
   }
 
+  /** What is wrong with a count of frames that the other side says it has received; undefined: nothing. */
+  problemWith(received: number): string | undefined {
+    if (received >= this.acknowledged && received <= this.everSent) return undefined;
+    return `${received} frames acknowledged, ${this.acknowledged} to ${this.everSent} are possible`;
+  }
+
   /** The connection is lost. What did not reach the local stream is forgotten: the other side still has it. */
   detach(): void {
     this.wire = undefined;
@@ -131,9 +137,8 @@ export class Session {
 
   /** An acknowledgement came. Returns what is wrong with it, or undefined. */
   acknowledge(received: number): string | undefined {
-    if (received < this.acknowledged || received > this.everSent) {
-      return `${received} frames acknowledged, ${this.acknowledged} to ${this.everSent} are possible`;
-    }
+    const problem = this.problemWith(received);
+    if (problem !== undefined) return problem;
     const count = received - this.acknowledged;
     for (let i = 0; i < count; i++) {
       const { length } = this.kept.shift();

@@ -7,8 +7,16 @@ export interface UpgradeRequest {
   readonly target: LinkTarget;
   /** Milliseconds that the client proposes. */
   readonly grace: number | undefined;
-  /** The session to go on with, and how many binary frames of it the client has received; undefined: a new one. */
-  readonly resume: { readonly session: string; readonly received: number } | undefined;
+  /** The session to go on with; undefined: a new one. */
+  readonly resume: ResumeRequest | undefined;
+}
+
+export interface ResumeRequest {
+  readonly session: string;
+  /** Binary frames of it that the client has received. */
+  readonly received: number;
+  /** The client's dials of this session by number, from 1 on. Undefined: it does not count them. */
+  readonly attempt: number | undefined;
 }
 
 const BAD = 400;
@@ -25,13 +33,16 @@ export function parseUpgrade(request: IncomingMessage): UpgradeRequest | LinkRef
   const session = parameters.get('session');
   const received = number(parameters.get('received') ?? '0');
   const grace = number(parameters.get('grace') ?? '0');
-  if (received === undefined || grace === undefined || (session !== null && !isSessionId(session))) {
-    return { status: BAD, reason: 'the query is grace=MILLISECONDS, or session=ID&received=COUNT' };
+  const attempt = number(parameters.get('attempt') ?? '0');
+  const isWhole = received !== undefined && grace !== undefined && attempt !== undefined;
+  if (!isWhole || (session !== null && !isSessionId(session))) {
+    return { status: BAD, reason: 'the query is grace=MILLISECONDS, or session=ID&received=COUNT&attempt=NUMBER' };
   }
   return {
     target,
     grace: parameters.has('grace') ? grace : undefined,
-    resume: session === null ? undefined : { session, received },
+    resume:
+      session === null ? undefined : { session, received, attempt: parameters.has('attempt') ? attempt : undefined },
   };
 }
 

@@ -101,6 +101,13 @@ describe('connecting fails', () => {
     await expect(connect(url, { dialMilliseconds: 30 })).rejects.toThrow(`${url} does not answer (waited 30 ms)`);
   });
 
+  test.each(['two\nlines', 'a blank', ''])('where the token is %j, which is not repeated', async token => {
+    const [mine, theirs] = socketPair();
+    const failed = connectVfioUser({ url: 'ws://127.0.0.1:1/vfio-user/m1/edu0', token, descriptor: theirs });
+    await expect(failed).rejects.toThrow(/^the token is empty, or has blanks/);
+    closeDescriptor(mine);
+  });
+
   test('where no welcome comes', async () => {
     const url = await server(() => {});
     await expect(connect(url, { dialMilliseconds: 30 })).rejects.toThrow('does not answer');
@@ -287,7 +294,7 @@ test('a gateway that misses its server is asked again', async () => {
   const { link } = await connect(url, { graceMilliseconds: 20_000 });
   await resumed;
   expect(dials).toBe(4);
-  expect(query).toBe(`session=${welcome.session}&received=0`);
+  expect(query).toBe(`session=${welcome.session}&received=0&attempt=3`);
   ends.push(() => {
     for (const socket of sockets.clients) socket.terminate();
   });

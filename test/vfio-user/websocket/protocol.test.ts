@@ -100,6 +100,15 @@ describe('paths', () => {
     expect(vfioUserUrl(server, { machine: 'm1', name: 'edu0' })).toBe(url);
   });
 
+  test.each(['.', '..'])('refuse the name %s, which would be a step in the path', part => {
+    expect(() => vfioUserUrl('ws://h', { machine: part, name: 'edu0' })).toThrow('cannot name a machine');
+    expect(() => vfioUserUrl('ws://h', { machine: 'm1', name: part })).toThrow('cannot name a machine');
+  });
+
+  test('refuse a user and a password', () => {
+    expect(() => vfioUserUrl('ws://user:secret@h', { machine: 'm1', name: 'edu0' })).toThrow(/^(?!.*secret).*no user/);
+  });
+
   test('survive every name', () => {
     const name = fc.string({ minLength: 1, maxLength: 40 });
     fc.assert(

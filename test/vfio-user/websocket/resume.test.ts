@@ -195,7 +195,7 @@ describe('a session', () => {
   test.each([
     ['less than it had acknowledged', 1],
     ['more than was sent', 6],
-  ])('ends where the client says that it has received %s', async (_what, received) => {
+  ])('refuses a client that says that it has received %s, and goes on', async (_what, received) => {
     rig = await Rig.start();
     const first = await rawClient(rig.url());
     for (const one of messages(5)) await rig.machine[0]!.write(one);
@@ -203,9 +203,27 @@ describe('a session', () => {
     first.send({ type: 'ack', received: 2 });
     first.socket.send(message(0));
     await rig.machine[0]!.take(24);
-    const second = await rawClient(rig.url(), { query: `?session=${first.welcome.session}&received=${received}` });
-    expect(await second.closed).toEqual({ code: 1002, reason: expect.stringContaining('2 to 5 are possible') });
-    await rig.machine[0]!.ended;
+    const query = `?session=${first.welcome.session}&received=${received}&attempt=1`;
+    await expect(rawClient(rig.url(), { query })).rejects.toThrow(/^409 .* 2 to 5 are possible$/);
+    first.socket.send(message(1));
+    expect(await rig.machine[0]!.take(48)).toEqual(Buffer.concat(messages(2)));
+    expect(rig.acceptor.statistics).toMatchObject({ sessions: 1, lost: 0, resumed: 0 });
+  });
+
+  test.each([1, 2])('is not taken over by attempt %i, which comes after attempt 2', async attempt => {
+    rig = await Rig.start();
+    const { socket, welcome } = await rawClient(rig.url());
+    socket.terminate();
+    const query = `?session=${welcome.session}&received=0`;
+    const second = await rawClient(rig.url(), { query: `${query}&attempt=2` });
+    await expect(rawClient(rig.url(), { query: `${query}&attempt=${attempt}` })).rejects.toThrow(
+      `409 attempt ${attempt} comes after attempt 2`,
+    );
+    second.socket.send(message(0));
+    expect(await rig.machine[0]!.take(24)).toEqual(message(0));
+    const third = await rawClient(rig.url(), { query: `${query}&attempt=3` });
+    expect(third.welcome.received).toBe(1);
+    expect(rig.acceptor.statistics).toMatchObject({ sessions: 1, resumed: 2 });
   });
 
   test.each([
@@ -217,6 +235,15 @@ describe('a session', () => {
     const query = `?session=${welcome.session}&received=0`;
     await expect(rawClient(rig.url(name, machine), { query })).rejects.toThrow('410 there is no such session any more');
     expect(rig.acceptor.statistics).toMatchObject({ sessions: 1, refused: 1 });
+  });
+
+  test('of a client that may come back for long refuses the one in its place, and says so', async () => {
+    rig = await Rig.start();
+    const dead = await rawClient(rig.url(), { query: '?grace=20000' });
+    dead.socket.terminate();
+    await rig.heardOf('link.lost');
+    await expect(rawClient(rig.url())).rejects.toThrow(/^409 its last client may come back for (1\d{4}|20000) ms$/);
+    expect(rig.opened).toHaveLength(1);
   });
 
   test('of a client that died is waited for by the one that comes in its place', async () => {
