@@ -1,5 +1,8 @@
 /** What fuzzed guest memory holds: page tables, descriptors and commands that are almost right. */
+import { argumentLayouts } from '../../src/iommu/dma-iommu/function/layout.ts';
+import type { StructLayout } from '../../src/iommu/dma-iommu/function/struct.ts';
 import { operations } from '../../src/iommu/dma-iommu/opcodes.ts';
+import type { OperationName } from '../../src/iommu/dma-iommu/operations.ts';
 import { Random } from './random.ts';
 import type { FileDescription } from './steps.ts';
 
@@ -10,13 +13,24 @@ const PAGES = LOW_MEMORY_BYTES / 4096;
 const COMMAND_BYTES = 128;
 const COMMAND_ARGUMENTS = 16;
 const DESCRIPTOR_BYTES = 16;
-const OPCODES = Object.values(operations).map(({ opcode }) => opcode);
+const NAMES = Object.keys(operations) as OperationName[];
+/** What others need. */
+const CREATORS: readonly OperationName[] = ['createDomain', 'createDomainEx', 'createDevice'];
+/** Handles are given out one after the other. */
+const HANDLES = 48;
+
+/** Where root, context and page tables lie that mostly lead somewhere: a walk of garbage ends at its first step. */
+export const ROOT_TABLE = 0x1000n;
+/** Root, context, three levels above the leaves, and leaves for all low memory. */
+const GOOD_TABLES_BYTES = 0x6000 + (PAGES / 512) * 4096;
 
 export function contentOf({ bytes, content, seed }: FileDescription): Uint8Array {
   const all = new Uint8Array(bytes);
   const random = new Random(seed, bytes);
-  if (content === 'tables') fillWithTables(random, all);
-  else if (content === 'commands') {
+  if (content === 'tables') {
+    fillWithTables(random, all);
+    if (bytes >= GOOD_TABLES_BYTES) putGoodTables(random, all);
+  } else if (content === 'commands') {
     fillWithDescriptors(random, all.subarray(0, bytes >> 1));
     fillWithCommands(random, all.subarray(bytes >> 1));
   }
@@ -75,9 +89,10 @@ function fillWithDescriptors(random: Random, bytes: Uint8Array): void {
 function invalidation(random: Random): readonly [bigint, bigint] {
   const granularity = BigInt(1 + random.below(3)) << 4n;
   const domain = BigInt(random.below(4)) << 16n;
-  switch (random.below(20)) {
-    case 0:
+  switch (random.below(random.chance(10) ? 20 : 19)) {
+    case 19:
       return [tableWord(random), tableWord(random)];
+    case 0:
     case 1:
     case 2:
     case 3:
@@ -96,16 +111,70 @@ function invalidation(random: Random): readonly [bigint, bigint] {
 function fillWithCommands(random: Random, bytes: Uint8Array): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   for (let at = 0; at + COMMAND_BYTES <= bytes.length; at += COMMAND_BYTES) {
-    view.setUint16(at, random.chance(95) ? random.pick(OPCODES) : random.word() & 0xffff, true);
-    view.setUint16(at + 2, random.chance(95) ? random.below(2) : random.word() & 0xffff, true);
+    const name = random.chance(30) ? random.pick(CREATORS) : random.pick(NAMES);
+    view.setUint16(at, random.chance(97) ? operations[name].opcode : random.word() & 0xffff, true);
+    view.setUint16(at + 2, random.chance(98) ? random.below(2) : random.word() & 0xffff, true);
     view.setUint32(at + 8, random.word(), true);
-    const end = COMMAND_ARGUMENTS + 4 * random.below((COMMAND_BYTES - COMMAND_ARGUMENTS) / 4);
-    for (let offset = COMMAND_ARGUMENTS; offset < end; offset += 4) view.setUint32(at + offset, argument(random), true);
+    // Bytes that no argument has must be zero.
+    putArguments(random, view, at + COMMAND_ARGUMENTS, argumentLayouts[name]);
+    if (random.chance(3)) view.setUint8(at + random.below(COMMAND_BYTES), random.word());
   }
 }
 
-/** A handle, a count, a flag, an address, or none of them. */
-function argument(random: Random): number {
+function putArguments(random: Random, view: DataView, at: number, { fields }: StructLayout): void {
+  for (const [name, { offset, bytes, kind }] of Object.entries(fields)) {
+    if (typeof kind === 'object' && 'fields' in kind) putArguments(random, view, at + offset, kind as StructLayout);
+    else if (bytes === 1) view.setUint8(at + offset, argument(random, name));
+    else
+      for (let word = 0; word + 4 <= bytes; word += 4)
+        view.setUint32(at + offset + word, word > 0 && random.chance(90) ? 0 : argument(random, name), true);
+  }
+}
+
+/** Every bus and device is led to the same page tables, where most of low memory is what it is and the rest is garbage. */
+function putGoodTables(random: Random, bytes: Uint8Array): void {
+  const view = new DataView(bytes.buffer);
+  const put = (at: number, word: bigint) => view.setBigUint64(at, random.chance(98) ? word : tableWord(random), true);
+  const [root, context, top, upper, middle, leaves] = [0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000];
+  for (let at = 0; at < 4096; at += 16) {
+    put(root + at, BigInt(context) | 1n);
+    view.setBigUint64(root + at + 8, 0n, true);
+    put(context + at, BigInt(top) | 1n);
+    view.setBigUint64(context + at + 8, (BigInt(1 + random.below(4)) << 8n) | 2n, true);
+  }
+  view.setBigUint64(top, BigInt(upper) | 3n, true);
+  view.setBigUint64(upper, BigInt(middle) | 3n, true);
+  for (let table = 0; table < PAGES / 512; table++) put(middle + 8 * table, BigInt(leaves + 4096 * table) | 3n);
+  for (let page = 0; page < PAGES; page++)
+    put(leaves + 8 * page, BigInt(page * 4096) | BigInt(random.chance(90) ? 3 : random.below(4)));
+}
+
+/** Mostly what belongs there, sometimes a handle, a count, a flag or an address, and sometimes none of them. */
+function argument(random: Random, name: string): number {
+  if (random.chance(85)) {
+    switch (name) {
+      case 'pdo':
+        return random.pick([0x100, 0x200, 0x300]);
+      case 'domain':
+      case 'device':
+      case 'pasidDevice':
+      case 'token':
+      case 'segment':
+        return 1 + random.below(HANDLES);
+      case 'permissions':
+        return 1 + random.below(3);
+      case 'address':
+      case 'logicalAddress':
+      case 'explicitLogicalAddress':
+        return Number(pageAddress(random));
+      case 'size':
+        return 4096 * (1 + random.below(16));
+      case 'byteOffset':
+      case 'hasAllocator':
+      case 'reservedRegionCount':
+        return 0;
+    }
+  }
   const kind = random.below(10);
   if (kind < 6) return random.below(4);
   if (kind < 8) return Number(pageAddress(random));

@@ -11,6 +11,14 @@ import { type DescriptorKind, EVENTFDS, type FileDescription, type OtherDescript
 
 const FULL = 0xfffffffffffffffen;
 
+/** What files hold, by what determines it: it takes longer to draw than an episode to be done. */
+const drawn = new Map<string, Uint8Array>();
+const MOST_DRAWN = 32;
+/** No episode changes them. */
+let lasting: Readonly<Record<LastingDescriptor, number>> | undefined;
+
+type LastingDescriptor = Exclude<OtherDescriptor, 'full-eventfd'>;
+
 /** Of one episode. */
 export class Descriptors {
   /** As long as they are by now. */
@@ -24,7 +32,7 @@ export class Descriptors {
 
   constructor(files: readonly FileDescription[]) {
     this.files = files.map(({ bytes }) => ({ bytes }));
-    this.contents = files.map(contentOf);
+    this.contents = files.map(drawnContent);
     this.memory = files.map(({ bytes, sealing }, index) => {
       const fd = createMemfd('viommu-fuzz', bytes, { seal: sealing === 'sealed', sealable: sealing !== 'unsealable' });
       writeAt(fd, this.contents[index]!, 0, bytes, 0);
@@ -32,7 +40,8 @@ export class Descriptors {
     });
     this.readOnly = this.memory.map(fd => openSync(`/proc/self/fd/${fd}`, constants.O_RDONLY));
     this.eventfds = Array.from({ length: EVENTFDS }, createEventFd);
-    this.others = openOthers();
+    lasting ??= openLasting();
+    this.others = { ...lasting, 'full-eventfd': openFullEventFd() };
   }
 
   find(kind: DescriptorKind): number {
@@ -76,13 +85,30 @@ export class Descriptors {
   }
 
   close(): void {
-    for (const fd of [...this.memory, ...this.eventfds, ...this.readOnly, ...Object.values(this.others)]) {
+    for (const fd of [...this.memory, ...this.eventfds, ...this.readOnly, this.others['full-eventfd']]) {
       closeDescriptor(fd);
     }
   }
 }
 
-function openOthers(): Record<OtherDescriptor, number> {
+function drawnContent(file: FileDescription): Uint8Array {
+  const key = `${file.content} ${file.seed} ${file.bytes}`;
+  let content = drawn.get(key);
+  if (content === undefined) {
+    if (drawn.size >= MOST_DRAWN) drawn.clear();
+    content = contentOf(file);
+    drawn.set(key, content);
+  }
+  return content;
+}
+
+function openFullEventFd(): number {
+  const full = createEventFd();
+  writeSync(full, new Uint8Array(BigUint64Array.of(FULL).buffer));
+  return full;
+}
+
+function openLasting(): Record<LastingDescriptor, number> {
   const directory = mkdtempSync(join(tmpdir(), 'viommu-fuzz-'));
   try {
     const fifo = join(directory, 'pipe');
@@ -95,8 +121,6 @@ function openOthers(): Record<OtherDescriptor, number> {
     const [socketEnd, gone] = socketPair();
     closeDescriptor(gone);
     closeDescriptor(other);
-    const full = createEventFd();
-    writeSync(full, new Uint8Array(BigUint64Array.of(FULL).buffer));
     return {
       pipe: openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK),
       'pipe-end': pipeEnd,
@@ -105,7 +129,6 @@ function openOthers(): Record<OtherDescriptor, number> {
       zero: openSync('/dev/zero', constants.O_RDWR),
       socket,
       'socket-end': socketEnd,
-      'full-eventfd': full,
     };
   } finally {
     rmSync(directory, { recursive: true, force: true });

@@ -3,11 +3,13 @@
 import { dmaPayload, message } from '../../src/vfio-user/conformance/wire.ts';
 import { HeaderFlag } from '../../src/vfio-user/spec.ts';
 import { LOW_MEMORY_BYTES, tableWord } from './content.ts';
+import { anyDescriptors, anyInterrupts } from './draw.ts';
 import type { FunctionFacts } from './expectation.ts';
 import { compose, mutate, type Outgoing, strangeVersion, toBytes } from './messages.ts';
+import { ioDescriptors, loggingProgram, manyWrites, migrationProgram } from './migrations.ts';
 import { anyAccess, bringUp, driverProgram, enable, type FunctionKind, longAccess } from './programs.ts';
 import { Random } from './random.ts';
-import { MAX_DESCRIPTORS, Reference } from './reference.ts';
+import { Reference } from './reference.ts';
 import {
   ANSWER_WAYS,
   type AnswerWay,
@@ -15,7 +17,6 @@ import {
   type Episode,
   EVENTFDS,
   type FileDescription,
-  OTHER_DESCRIPTORS,
   type Step,
 } from './steps.ts';
 
@@ -25,6 +26,8 @@ export interface Target {
   readonly name: string;
   readonly kind: FunctionKind;
   readonly facts: FunctionFacts;
+  /** One that it has saved, where it can be. */
+  readonly state?: Uint8Array | undefined;
   /** How its clients may answer DMA: on a machine where work must go on beside them they answer. */
   readonly answers: readonly AnswerWay[];
 }
@@ -40,6 +43,10 @@ export interface GenerateOptions {
 }
 
 const MiB = 1048576;
+/** Of a hundred: those that wait until they are answered. */
+const PATIENT_PROGRAMS = 30;
+/** Contents of memory in a run: each takes as long to draw as many messages. */
+const CONTENTS = 4;
 /** Ids that no server reaches within an episode: replies with them answer nothing. */
 const UNASKED_ID = 0x8000;
 const PATIENT_ANSWERS: readonly AnswerWay[] = ['right', 'right', 'right', 'error', 'late'];
@@ -72,11 +79,11 @@ class Generator {
 
   constructor(private readonly options: GenerateOptions) {
     this.random = new Random(options.seed, options.number);
-    const seed = this.random.word();
+    const seed = 4 * (options.seed % 0x1000000) + this.random.below(CONTENTS);
     this.files = [
       { bytes: 4 * MiB, sealing: 'sealed', content: 'tables', seed },
-      { bytes: 1 * MiB, sealing: 'sealable', content: 'commands', seed: seed + 1 },
-      { bytes: 2 * MiB, sealing: 'unsealable', content: 'tables', seed: seed + 2 },
+      { bytes: 1 * MiB, sealing: 'sealable', content: 'commands', seed },
+      { bytes: 2 * MiB, sealing: 'unsealable', content: 'tables', seed },
       { bytes: 65536, sealing: 'sealable', content: 'zeros', seed },
     ];
     this.sizes = this.files.map(({ bytes }) => ({ bytes }));
@@ -128,7 +135,10 @@ class Generator {
     if (random.chance(80)) {
       this.send(client, compose.map(0x400000n, 1048576n, 0n, 3), files ? [{ is: 'file', file: 1 }] : []);
     }
-    if (random.chance(80)) for (const one of bringUp(random, client.target.kind)) this.send(client, one, [], true);
+    if (random.chance(80)) {
+      for (const one of bringUp(random, client.target.kind)) this.send(client, one, [], true);
+      this.settle(client);
+    }
   }
 
   private act(client: Client, reference: Reference, target: Target): void {
@@ -146,23 +156,29 @@ class Generator {
         unmap: 40,
         info: 40,
         interrupts: 40,
-        wrong: 110,
+        wrong: 80,
         memory: 20,
         answer: 12,
         reply: 2,
         flood: 2,
-        reset: 6,
+        reset: 3,
         hangUp: 1,
         settle: 3,
         shrink: 1,
         signal: 10,
         long: 6,
-        enable: 16,
+        enable: 24,
         manyDescriptors: 1,
+        migrate: 6,
+        log: 8,
+        many: 30,
+        ioDescriptors: 3,
       })
     ) {
       case 'program':
         for (const one of driverProgram(random, target.kind)) this.send(client, one, [], random.chance(70));
+        // What comes at once is taken at once, and work begins after it: a driver waits for what it has asked for.
+        if (random.chance(PATIENT_PROGRAMS)) this.settle(client);
         return;
       case 'access':
         this.send(client, anyAccess(random, target.kind), [], random.chance(20));
@@ -172,6 +188,18 @@ class Generator {
         return;
       case 'long':
         this.send(client, longAccess(random));
+        return;
+      case 'migrate':
+        for (const one of migrationProgram(random, target.state)) this.send(client, one, [], random.chance(10));
+        return;
+      case 'log':
+        for (const one of loggingProgram(random)) this.send(client, one);
+        return;
+      case 'many':
+        this.send(client, manyWrites(random, target.kind), [], random.chance(70));
+        return;
+      case 'ioDescriptors':
+        this.send(client, ioDescriptors(random));
         return;
       case 'map': {
         const [one, descriptors] = this.mapping();
@@ -188,7 +216,7 @@ class Generator {
         );
         return;
       case 'interrupts': {
-        const [one, descriptors] = this.interrupts();
+        const [one, descriptors] = anyInterrupts(random);
         this.send(client, one, descriptors);
         return;
       }
@@ -219,18 +247,25 @@ class Generator {
         this.hangUp(client);
         return;
       case 'settle':
-        this.steps.push({ do: 'settle' });
+        this.settle();
         return;
       case 'shrink':
-        this.steps.push({ do: 'settle' }, { do: 'shrink', file: 2, bytes: this.shrunk() });
+        this.settle();
+        this.steps.push({ do: 'shrink', file: 2, bytes: this.shrunk() });
         return;
       case 'signal':
         this.steps.push({ do: 'signal', number: random.below(EVENTFDS) });
         return;
       case 'manyDescriptors':
-        this.send(client, compose.deviceInfo(), this.descriptors(random.below(40)));
+        this.send(client, compose.deviceInfo(), anyDescriptors(random, random.below(40)));
         return;
     }
+  }
+
+  /** One client, or all. */
+  private settle(client?: Client): void {
+    this.steps.push(client === undefined ? { do: 'settle' } : { do: 'settle', c: client.c });
+    for (const one of this.clients) if (client === undefined || one === client) one.reference?.settle();
   }
 
   private shrunk(): number {
@@ -251,7 +286,7 @@ class Generator {
     this.messages++;
     const with_ = descriptors.length > 0 ? { descriptors } : {};
     const cuts = random.chance(3) ? { cuts: this.cuts(bytes.length) } : {};
-    const joined = descriptors.length === 0 && random.chance(85) ? { joined: true } : {};
+    const joined = descriptors.length === 0 && random.chance(92) ? { joined: true } : {};
     this.steps.push({ do: 'send', c: client.c, bytes, ...with_, ...cuts, ...joined });
   }
 
@@ -273,19 +308,7 @@ class Generator {
     const map = compose.map(address, BigInt(pages) * 4096n, random.chance(60) ? 0n : offset, flags);
     if (random.chance(40)) return [map, []];
     if (random.chance(85)) return [map, [{ is: random.chance(90) ? 'file' : 'read-only', file: random.below(4) }]];
-    return [map, this.descriptors(1 + random.below(random.chance(80) ? 1 : 3))];
-  }
-
-  private descriptors(count: number): DescriptorKind[] {
-    const { random } = this;
-    // The kernel ends a receive after them: more than it is asked to take are cut off, and that must be told from this side too.
-    const least = count > MAX_DESCRIPTORS ? MAX_DESCRIPTORS + 1 : count;
-    return Array.from({ length: Math.max(least, count) }, () => {
-      const kind = random.below(10);
-      if (kind < 2) return { is: 'file', file: random.below(4) };
-      if (kind < 4) return { is: 'eventfd', number: random.below(EVENTFDS) };
-      return { is: random.pick(OTHER_DESCRIPTORS) };
-    });
+    return [map, anyDescriptors(random, 1 + random.below(random.chance(80) ? 1 : 3))];
   }
 
   private unmapping(reference: Reference): Outgoing {
@@ -299,31 +322,6 @@ class Generator {
     return compose.unmap(address, size);
   }
 
-  private interrupts(): [Outgoing, DescriptorKind[]] {
-    const { random } = this;
-    const index = random.below(random.chance(90) ? 3 : 6);
-    const action = 8 << random.below(3);
-    const eventfd: DescriptorKind = { is: 'eventfd', number: random.below(EVENTFDS) };
-    switch (random.below(5)) {
-      case 0:
-        return [compose.setIrqs(1 | action, index, 0, random.below(3)), []];
-      case 1:
-        return [compose.setIrqs(2 | action, index, 0, 1, [random.below(2)]), []];
-      case 2:
-        return [
-          compose.setIrqs(4 | action, index, 0, 1),
-          random.chance(80) ? [eventfd] : this.descriptors(1 + random.below(2)),
-        ];
-      case 3:
-        return [compose.setIrqs(1 | 32, index, 0, 0), []];
-      default:
-        return [
-          compose.setIrqs(4 | 32, index, random.below(2), 1 + random.below(3)),
-          random.chance(50) ? [eventfd] : [],
-        ];
-    }
-  }
-
   private sendWrong(client: Client, target: Target): void {
     const { random } = this;
     let [good, descriptors] = this.mapping();
@@ -334,9 +332,13 @@ class Generator {
         compose.regionInfo(random.below(10)),
         compose.irqInfo(random.below(6)),
         this.unmapping(client.reference!),
-        this.interrupts()[0],
+        anyInterrupts(random)[0],
         anyAccess(random, target.kind),
         ...driverProgram(random, target.kind),
+        ...loggingProgram(random),
+        ...migrationProgram(random, target.state),
+        manyWrites(random, target.kind),
+        ioDescriptors(random),
         compose.reset(),
         random.chance(20) ? strangeVersion(random) : compose.irqInfo(1),
       ]);
@@ -360,7 +362,7 @@ class Generator {
     const { random } = this;
     const { c } = client;
     this.steps.push({ do: 'read', c, reading: false });
-    const one = random.chance(50) ? compose.read(0, 0, 4096) : anyAccess(random, target.kind);
+    const one = random.chance(10) ? compose.read(7, 0, 4096) : anyAccess(random, target.kind);
     const count = 50 + random.below(400);
     for (let i = 0; i < count && client.reference?.closed === false; i++) this.send(client, one);
     if (random.chance(20)) {

@@ -10,7 +10,7 @@ import {
 } from '../../src/vfio-user/conformance/wire.ts';
 import { Command, HEADER_BYTES, HeaderFlag } from '../../src/vfio-user/spec.ts';
 import type { Random } from './random.ts';
-import { GOOD_VERSION } from './reference.ts';
+import { GOOD_VERSION } from './reference-version.ts';
 
 export interface Outgoing {
   readonly command: number;

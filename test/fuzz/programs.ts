@@ -1,5 +1,5 @@
 /** What a driver would do to each kind of function, with garbage where its tables, rings and addresses belong. */
-import { LOW_MEMORY_BYTES, pageAddress } from './content.ts';
+import { LOW_MEMORY_BYTES, pageAddress, ROOT_TABLE } from './content.ts';
 import { compose, type Outgoing } from './messages.ts';
 import type { Random } from './random.ts';
 
@@ -24,7 +24,10 @@ const Vtd = {
   ics: 0x9c,
   iectl: 0xa0,
 } as const;
-const GCMD = [0x80000000, 0x40000000, 0x04000000, 0x84000000, 0xc4000000, 0x02000000, 0, 0x01000000] as const;
+const GCMD = [
+  0x84000000, 0x84000000, 0x84000000, 0x84000000, 0x80000000, 0x40000000, 0x04000000, 0xc4000000, 0x02000000, 0,
+  0x01000000,
+] as const;
 
 /** The dma-iommu function's registers by offset. */
 const DmaIommu = {
@@ -50,6 +53,8 @@ const Edu = {
   pasid: 0xa0,
 } as const;
 const EDU_BUFFER = 0x40000;
+/** A few pages that are used again and again: what was cached is found. */
+const NEARBY_BYTES = 0x8000;
 /** Where the file of descriptors and commands is mapped from the start, behind the tables. */
 const DESCRIPTORS = 0x400000n;
 const COMMANDS = 0x480000n;
@@ -64,12 +69,12 @@ export function driverProgram(random: Random, kind: FunctionKind): Outgoing[] {
 export function bringUp(random: Random, kind: FunctionKind): Outgoing[] {
   if (kind === 'vtd') {
     return [
-      wide(Vtd.rtaddr, lowPage(random)),
+      wide(Vtd.rtaddr, random.chance(80) ? ROOT_TABLE : lowPage(random)),
       word(Vtd.gcmd, 0x40000000),
       wide(Vtd.iqt, 0n),
       wide(Vtd.iqa, DESCRIPTORS + BigInt(random.below(64)) * 4096n),
       word(Vtd.gcmd, 0x04000000),
-      word(Vtd.gcmd, random.pick([0x84000000, 0x04000000])),
+      word(Vtd.gcmd, random.pick([0x84000000, 0x84000000, 0x84000000, 0x04000000])),
       wide(Vtd.iqt, BigInt(random.below(200) * 16)),
     ];
   }
@@ -108,7 +113,8 @@ export function anyAccess(random: Random, kind: FunctionKind): Outgoing {
 
 /** A long one. */
 export function longAccess(random: Random): Outgoing {
-  const count = random.below(8192);
+  // Each word of a BAR is noted where there is no register: thousands of them are work for little.
+  const count = random.below(random.chance(90) ? 128 : 8192);
   return random.chance(70)
     ? compose.read(BAR, random.below(64), count)
     : compose.write(BAR, 0x800, new Uint8Array(count));
@@ -117,19 +123,26 @@ export function longAccess(random: Random): Outgoing {
 function vtdProgram(random: Random): Outgoing[] {
   switch (random.below(8)) {
     case 0:
-      return [wide(Vtd.rtaddr, pageAddress(random) | BigInt(random.below(4) << 10)), word(Vtd.gcmd, 0x40000000)];
+      return [
+        wide(Vtd.rtaddr, random.chance(80) ? ROOT_TABLE : pageAddress(random) | BigInt(random.below(4) << 10)),
+        word(Vtd.gcmd, 0xc4000000),
+      ];
     case 1:
       return [
+        word(Vtd.gcmd, 0x80000000),
+        word(Vtd.fsts, 0xff),
         wide(Vtd.iqt, 0n),
         wide(
           Vtd.iqa,
-          pageAddress(random) | BigInt(random.below(random.chance(90) ? 3 : 8)) | (random.chance(5) ? 1n << 11n : 0n),
+          random.chance(80)
+            ? DESCRIPTORS + BigInt(random.below(64)) * 4096n
+            : pageAddress(random) | BigInt(random.below(8)) | (random.chance(20) ? 1n << 11n : 0n),
         ),
         word(Vtd.gcmd, random.pick([0x04000000, 0x84000000])),
       ];
     case 2:
     case 3:
-      return [wide(Vtd.iqt, BigInt(random.below(256) * 16))];
+      return [word(Vtd.fsts, 0xff), wide(Vtd.iqt, BigInt(random.below(256) * 16))];
     case 4:
       return [word(Vtd.gcmd, random.pick(GCMD))];
     case 5:
@@ -150,17 +163,22 @@ function dmaIommuProgram(random: Random): Outgoing[] {
   switch (random.below(6)) {
     case 0:
       return [
+        word(DmaIommu.control, 0),
         ...DmaIommu.rings.flatMap(ring => [
           wide(ring, ringAddress(random)),
-          word(ring + 8, random.chance(90) ? 2 + random.below(8) : random.word()),
+          word(ring + 8, random.chance(90) ? 6 : random.word()),
         ]),
         word(DmaIommu.control, random.pick([1, 3])),
       ];
     case 1:
     case 2:
-      return [word(DmaIommu.commandTail, random.below(random.chance(90) ? 64 : 0x10000))];
+      return [
+        word(DmaIommu.status, 0xffffffff),
+        word(0x6c, random.below(64)),
+        word(DmaIommu.commandTail, random.below(random.chance(97) ? 64 : 0x10000)),
+      ];
     case 3:
-      return [word(DmaIommu.control, random.pick([0, 1, 3, 2, 4, 7])), word(DmaIommu.status, 0xffffffff)];
+      return [word(DmaIommu.control, random.pick([1, 1, 3, 3, 0, 1, 3, 2, 4, 7])), word(DmaIommu.status, 0xffffffff)];
     case 4:
       return [
         word(DmaIommu.probe, random.pick([0x100, 0x200, 0x300, random.word()])),
@@ -207,7 +225,7 @@ function eduTransfer(random: Random): Outgoing[] {
   const count = random.chance(90) ? 1 + random.below(PAGE) : random.below(2 * PAGE);
   const inBuffer = BigInt(EDU_BUFFER + random.below(PAGE));
   const memory = random.chance(90)
-    ? BigInt(random.below(random.chance(75) ? LOW_MEMORY_BYTES / 4 : LOW_MEMORY_BYTES))
+    ? BigInt(random.below(random.pick([NEARBY_BYTES, LOW_MEMORY_BYTES / 4, LOW_MEMORY_BYTES / 4, LOW_MEMORY_BYTES])))
     : random.edge();
   const toMemory = random.chance(50);
   return [

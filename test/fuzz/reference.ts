@@ -1,42 +1,34 @@
 /**
  * What the specification makes of a stream of bytes and descriptors, message by message: slow, plain, and apart from the server's
- * own code. Commands that it leaves open (those that are optional) may be answered in any form.
+ * own code.
  */
-import {
-  CapabilityDefault,
-  Command,
-  DeviceInfo,
-  DmaMap,
-  DmaUnmap,
-  HEADER_BYTES,
-  HeaderFlag,
-  IrqInfo,
-  IrqSet,
-  RegionAccess,
-  RegionInfo,
-  Version,
-} from '../../src/vfio-user/spec.ts';
+import { Command, DmaMap, DmaUnmap, HEADER_BYTES, HeaderFlag, RegionAccess } from '../../src/vfio-user/spec.ts';
 import { Errno, type Expectation, type FunctionFacts, type MappedRange } from './expectation.ts';
+import { empty, repeats } from './reference-checks.ts';
+import { ReferenceMigration } from './reference-migration.ts';
+import {
+  deviceInfo,
+  irqInfo,
+  MAX_TRANSFER,
+  regionInfo,
+  regionIoFds,
+  regionRead,
+  regionWrite,
+  regionWriteMulti,
+  setIrqs,
+} from './reference-regions.ts';
+import { checkVersion, judgeVersion } from './reference-version.ts';
 import type { DescriptorKind, FileDescription } from './steps.ts';
 
-/** What the server announces and holds. */
-export const MAX_TRANSFER = 1048576;
+/** What the server takes with one message. */
 export const MAX_DESCRIPTORS = 16;
 const LARGEST_MESSAGE = HEADER_BYTES + RegionAccess.bytes + MAX_TRANSFER;
-const LONGEST_VERSION_DATA = 4096;
 const ADDRESS_LIMIT = 1n << 43n;
 const PAGE_MASK = 4095n;
 
 const CARRIES_DESCRIPTORS: ReadonlySet<number> = new Set([Command.dmaMap, Command.deviceSetIrqs]);
-/** What these do is open: they are optional. */
-const OPEN: ReadonlySet<number> = new Set([
-  Command.deviceGetRegionIoFds,
-  Command.dirtyPages,
-  Command.regionWriteMulti,
-  Command.deviceFeature,
-  Command.migrationDataRead,
-  Command.migrationDataWrite,
-]);
+/** What the server has not, and so says nothing of their descriptors. */
+const REFUSED: ReadonlySet<number> = new Set([Command.dmaRead, Command.dmaWrite, Command.dirtyPages]);
 
 export interface Message {
   readonly id: number;
@@ -51,8 +43,6 @@ export class Reference {
   negotiated = false;
   /** The server must have ended the connection; whatever comes after means nothing. */
   closed = false;
-  /** Of what was sent it cannot be told any more what is mapped. */
-  uncertain = false;
   /** What the client takes in one message. */
   maxTransfer = 0;
   readonly mapped = new Map<bigint, MappedRange>();
@@ -61,6 +51,10 @@ export class Reference {
   /** Of a reply: why it ends the connection, where it does. By default nobody asked. */
   judgeReply: (reply: Message) => string | undefined = () => 'reply to no request';
 
+  private readonly migration: ReferenceMigration;
+  /** Descriptors of a message that was not whole when the last ones came. */
+  private waiting = 0;
+  private writeMultiple = false;
   private pending: Uint8Array = new Uint8Array(0);
   /** Descriptors that came together, and how many bytes of `pending` there are up to the last one that came with them. */
   private arrivals: { readonly descriptors: readonly DescriptorKind[]; end: number }[] = [];
@@ -68,7 +62,14 @@ export class Reference {
   constructor(
     private readonly facts: FunctionFacts,
     private readonly files: readonly Pick<FileDescription, 'bytes'>[],
-  ) {}
+  ) {
+    this.migration = new ReferenceMigration(facts);
+  }
+
+  /** Everything was answered. */
+  settle(): void {
+    this.migration.settle();
+  }
 
   /** Bytes of a message that is not whole yet. */
   get partial(): number {
@@ -76,6 +77,10 @@ export class Reference {
   }
 
   push(bytes: Uint8Array, descriptors: readonly DescriptorKind[] = []): void {
+    if (descriptors.length > 0 && this.waiting + descriptors.length > MAX_DESCRIPTORS) {
+      // What has become whole since may be received together with these, and then they count as one.
+      this.onMessage?.({ id: 0, command: 0, silent: true, closes: [], mayGoOn: true });
+    }
     if (this.closed) return;
     const joined = new Uint8Array(this.pending.length + bytes.length);
     joined.set(this.pending);
@@ -89,6 +94,7 @@ export class Reference {
       }
     }
     this.split();
+    if (descriptors.length > 0) this.waiting = this.arrivals.flatMap(one => one.descriptors).length;
   }
 
   private split(): void {
@@ -131,10 +137,8 @@ export class Reference {
       this.close(id, command, ['command before VERSION']);
       return;
     }
-    const known = command >= Command.version && command <= Command.deviceReset;
-    const open = OPEN.has(command);
-    const isForClient = command === Command.dmaRead || command === Command.dmaWrite;
-    if (known && !open && !isForClient && descriptors.length > 0 && !CARRIES_DESCRIPTORS.has(command)) {
+    const known = command >= Command.version && command <= Command.migrationDataWrite && !REFUSED.has(command);
+    if (known && descriptors.length > 0 && !CARRIES_DESCRIPTORS.has(command)) {
       this.close(id, command, ['descriptors where none belong']);
       return;
     }
@@ -144,31 +148,40 @@ export class Reference {
   }
 
   private expect(message: Message): Omit<Expectation, 'id' | 'command' | 'silent'> | undefined {
-    const { payload, descriptors } = message;
+    const { payload, descriptors, flags } = message;
+    const { facts, migration } = this;
     switch (message.command) {
       case Command.version:
         return this.version(message);
       case Command.dmaMap:
-        return this.uncertain ? {} : this.dmaMap(payload, descriptors);
+        return this.dmaMap(payload, descriptors);
       case Command.dmaUnmap:
-        return this.uncertain ? {} : this.dmaUnmap(payload);
+        return this.dmaUnmap(payload);
       case Command.deviceGetInfo:
-        return this.deviceInfo(payload);
+        return deviceInfo(facts, payload);
       case Command.deviceGetRegionInfo:
-        return this.regionInfo(payload);
+        return regionInfo(facts, payload);
+      case Command.deviceGetRegionIoFds:
+        return regionIoFds(facts, payload);
       case Command.deviceGetIrqInfo:
-        return this.irqInfo(payload);
+        return irqInfo(facts, payload);
       case Command.deviceSetIrqs:
-        return { errnos: [this.setIrqs(payload, descriptors)], check: empty };
+        return { errnos: [setIrqs(facts, payload, descriptors)], check: empty };
       case Command.regionRead:
-        return this.regionRead(payload);
+        return regionRead(facts, payload);
       case Command.regionWrite:
-        return this.regionWrite(payload);
+        return regionWrite(facts, payload);
+      case Command.regionWriteMulti:
+        return regionWriteMulti(facts, payload, this.writeMultiple);
       case Command.deviceReset:
+        migration.reset();
         return { errnos: [0], check: empty };
-    }
-    if (OPEN.has(message.command)) {
-      return descriptors.length > 0 ? { closes: ['descriptors where none belong'], mayGoOn: true } : {};
+      case Command.deviceFeature:
+        return migration.feature(payload, (flags & HeaderFlag.noReply) !== 0);
+      case Command.migrationDataRead:
+        return migration.dataRead(payload);
+      case Command.migrationDataWrite:
+        return migration.dataWrite(payload);
     }
     return { errnos: [Errno.ENOTSUP] };
   }
@@ -178,12 +191,13 @@ export class Reference {
       this.close(id, command, ['second VERSION']);
       return undefined;
     }
-    const { verdict, maxTransfer } = judgeVersion(payload);
+    const { verdict, maxTransfer, writeMultiple } = judgeVersion(payload);
     if (verdict === 'bad') {
       this.close(id, command, ['handshake failed']);
       return undefined;
     }
     this.negotiated = true;
+    this.writeMultiple = writeMultiple;
     this.maxTransfer = Math.min(maxTransfer, MAX_TRANSFER);
     const expected = { errnos: [0], check: checkVersion };
     return verdict === 'good' ? expected : { ...expected, closes: ['handshake failed'], mayGoOn: true };
@@ -195,11 +209,6 @@ export class Reference {
     const offset = payload.getBigUint64(DmaMap.offset, true);
     const address = payload.getBigUint64(DmaMap.address, true);
     const size = payload.getBigUint64(DmaMap.size, true);
-    if (flags > 3 && (flags & ~0xf) === 0) {
-      // Newer flags: whether they are known is open.
-      this.uncertain = true;
-      return {};
-    }
     const isBad =
       payload.getUint32(DmaMap.argsz, true) < DmaMap.bytes ||
       flags === 0 ||
@@ -240,9 +249,7 @@ export class Reference {
     const size = payload.getBigUint64(DmaUnmap.size, true);
     if (payload.getUint32(DmaUnmap.argsz, true) < DmaUnmap.bytes) return { errnos: [Errno.EINVAL] };
     if ((flags & DmaUnmap.getDirtyBitmap) !== 0) {
-      // Optional, and a success takes the range away.
-      this.uncertain = true;
-      return {};
+      return { errnos: (flags & ~DmaUnmap.getDirtyBitmap) === 0 ? [Errno.ENOTSUP] : [Errno.ENOTSUP, Errno.EINVAL] };
     }
     if ((flags & ~DmaUnmap.all) !== 0) return { errnos: [Errno.EINVAL] };
     if ((flags & DmaUnmap.all) !== 0) {
@@ -258,187 +265,8 @@ export class Reference {
     return { errnos: [0], check: reply => repeats(reply, payload, 4, DmaUnmap.bytes), gone: [range] };
   }
 
-  private deviceInfo(payload: DataView) {
-    if (payload.byteLength < DeviceInfo.bytes || payload.getUint32(0, true) < DeviceInfo.bytes) {
-      return { errnos: [Errno.EINVAL] };
-    }
-    const { regions, interrupts } = this.facts;
-    return {
-      errnos: [0],
-      check: (reply: Uint8Array) =>
-        fields(reply, DeviceInfo.bytes, [
-          [DeviceInfo.regions, regions.length],
-          [DeviceInfo.irqs, interrupts.length],
-        ]),
-    };
-  }
-
-  private regionInfo(payload: DataView) {
-    if (payload.byteLength < RegionInfo.bytes) return { errnos: [Errno.EINVAL] };
-    const index = payload.getUint32(RegionInfo.index, true);
-    const region = this.facts.regions[index];
-    if (payload.getUint32(0, true) < RegionInfo.bytes || region === undefined) return { errnos: [Errno.EINVAL] };
-    return {
-      errnos: [0],
-      check: (reply: Uint8Array) =>
-        fields(reply, RegionInfo.bytes, [
-          [RegionInfo.index, index],
-          [RegionInfo.size, region.size],
-          [RegionInfo.flags, region.flags],
-        ]),
-    };
-  }
-
-  private irqInfo(payload: DataView) {
-    if (payload.byteLength < IrqInfo.bytes) return { errnos: [Errno.EINVAL] };
-    const index = payload.getUint32(IrqInfo.index, true);
-    const interrupt = this.facts.interrupts[index];
-    if (payload.getUint32(0, true) < IrqInfo.bytes || interrupt === undefined) return { errnos: [Errno.EINVAL] };
-    return {
-      errnos: [0],
-      check: (reply: Uint8Array) =>
-        fields(reply, IrqInfo.bytes, [
-          [IrqInfo.index, index],
-          [IrqInfo.flags, interrupt.flags],
-          [IrqInfo.count, interrupt.count],
-        ]),
-    };
-  }
-
-  private setIrqs(payload: DataView, descriptors: readonly DescriptorKind[]): number {
-    if (payload.byteLength < IrqSet.bytes) return Errno.EINVAL;
-    const flags = payload.getUint32(IrqSet.flags, true);
-    const start = payload.getUint32(IrqSet.start, true);
-    const count = payload.getUint32(IrqSet.count, true);
-    const needed = IrqSet.bytes + ((flags & IrqSet.dataBool) !== 0 ? count : 0);
-    if (payload.getUint32(IrqSet.argsz, true) < needed || payload.byteLength < needed) return Errno.EINVAL;
-    const interrupt = this.facts.interrupts[payload.getUint32(IrqSet.index, true)];
-    const data = flags & IrqSet.dataMask;
-    const action = flags & IrqSet.actionsMask;
-    if (interrupt === undefined || flags >>> 6 !== 0 || !isOneBit(data) || !isOneBit(action)) return Errno.EINVAL;
-    if (data !== IrqSet.dataEventfd && descriptors.length > 0) return Errno.EINVAL;
-    if (count === 0) {
-      return data === IrqSet.dataNone && action === IrqSet.actionTrigger && start === 0 ? 0 : Errno.EINVAL;
-    }
-    if (start + count > interrupt.count) return Errno.EINVAL;
-    if (action !== IrqSet.actionTrigger && (interrupt.flags & IrqInfo.maskable) === 0) return Errno.EINVAL;
-    if (data !== IrqSet.dataEventfd) return 0;
-    if ((interrupt.flags & IrqInfo.eventfd) === 0) return Errno.EINVAL;
-    if (descriptors.length !== 0 && descriptors.length !== count) return Errno.EINVAL;
-    return descriptors.every(({ is }) => is === 'eventfd' || is === 'full-eventfd') ? 0 : Errno.EINVAL;
-  }
-
-  private regionRead(payload: DataView) {
-    const access = this.access(payload, RegionInfo.read);
-    if (access === undefined) return { errnos: [Errno.EINVAL] };
-    return {
-      errnos: [0],
-      check: (reply: Uint8Array) => repeats(reply, payload, 0, RegionAccess.bytes, RegionAccess.bytes + access.count),
-    };
-  }
-
-  private regionWrite(payload: DataView) {
-    const access = this.access(payload, RegionInfo.write);
-    if (access === undefined || access.count !== payload.byteLength - RegionAccess.bytes) {
-      return { errnos: [Errno.EINVAL] };
-    }
-    return { errnos: [0], check: (reply: Uint8Array) => repeats(reply, payload, 0, RegionAccess.bytes) };
-  }
-
-  /** Undefined: it is not allowed. */
-  private access(payload: DataView, needed: number): { readonly count: number } | undefined {
-    if (payload.byteLength < RegionAccess.bytes) return undefined;
-    const offset = payload.getBigUint64(RegionAccess.offset, true);
-    const count = payload.getUint32(RegionAccess.count, true);
-    const region = this.facts.regions[payload.getUint32(RegionAccess.region, true)];
-    if (region === undefined || (region.flags & needed) === 0 || count > MAX_TRANSFER) return undefined;
-    return offset + BigInt(count) <= BigInt(region.size) ? { count } : undefined;
-  }
-
   private close(id: number, command: number, closes: readonly string[]): void {
     this.closed = true;
     this.onMessage?.({ id, command, silent: true, closes });
   }
-}
-
-/** Good, bad, or a matter of how much is asked of fields that nobody needs. */
-function judgeVersion(payload: DataView): { verdict: 'good' | 'bad' | 'open'; maxTransfer: number } {
-  const maxTransfer: number = CapabilityDefault.maxDataXferSize;
-  const bad = { verdict: 'bad', maxTransfer } as const;
-  if (payload.byteLength < Version.bytes || payload.getUint16(Version.majorAt, true) !== Version.major) return bad;
-  const data = new Uint8Array(payload.buffer, payload.byteOffset + Version.bytes, payload.byteLength - Version.bytes);
-  if (data.length === 0) return { verdict: 'good', maxTransfer };
-  if (data.length > LONGEST_VERSION_DATA || data.indexOf(0) !== data.length - 1) return bad;
-  try {
-    const text = new TextDecoder('utf-8', { fatal: true }).decode(data.subarray(0, -1));
-    const top = JSON.parse(text) as Record<string, unknown> | null;
-    if (typeof top !== 'object' || top === null || Array.isArray(top)) return bad;
-    const { capabilities = {} } = top as { capabilities?: Record<string, unknown> };
-    const asked = capabilities?.max_data_xfer_size;
-    const isNumber = typeof asked === 'number' && Number.isSafeInteger(asked) && asked > 0;
-    return { verdict: text === GOOD_VERSION ? 'good' : 'open', maxTransfer: isNumber ? asked : maxTransfer };
-  } catch {
-    return bad;
-  }
-}
-
-/** As QEMU proposes. */
-export const GOOD_VERSION = JSON.stringify({
-  capabilities: {
-    pgsizes: 4096,
-    max_msg_fds: 16,
-    max_dma_maps: 65535,
-    max_data_xfer_size: 1048576,
-    migration: { max_bitmap_size: 268435456, pgsize: 4096 },
-    write_multiple: true,
-  },
-});
-
-function checkVersion(reply: Uint8Array): string | undefined {
-  if (reply.length < Version.bytes) return `${reply.length} bytes`;
-  const view = new DataView(reply.buffer, reply.byteOffset, reply.length);
-  if (view.getUint16(Version.majorAt, true) !== 0 || view.getUint16(Version.minorAt, true) !== 0)
-    return 'another version';
-  const data = reply.subarray(Version.bytes);
-  if (data.length === 0) return undefined;
-  if (data.indexOf(0) !== data.length - 1) return 'version data that does not end with its NUL';
-  try {
-    JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(data.subarray(0, -1)));
-    return undefined;
-  } catch (error) {
-    return `version data that is no JSON: ${(error as Error).message}`;
-  }
-}
-
-function isOneBit(value: number): boolean {
-  return value !== 0 && (value & (value - 1)) === 0;
-}
-
-function empty(reply: Uint8Array): string | undefined {
-  return reply.length === 0 ? undefined : `a payload of ${reply.length} bytes where none belongs`;
-}
-
-/** The reply says in [from, end) what the request did, and is `size` bytes long. */
-function repeats(reply: Uint8Array, request: DataView, from: number, end: number, size = end): string | undefined {
-  if (reply.length !== size) return `a payload of ${reply.length} bytes, not ${size}`;
-  for (let at = from; at < end; at++) {
-    if (reply[at] !== request.getUint8(at)) return `byte ${at} of the payload is not the request's`;
-  }
-  return undefined;
-}
-
-/** At least `bytes`, with these words; sizes are in the first word. */
-function fields(
-  reply: Uint8Array,
-  bytes: number,
-  expected: readonly (readonly [at: number, value: number])[],
-): string | undefined {
-  if (reply.length < bytes) return `a payload of ${reply.length} bytes, less than ${bytes}`;
-  const view = new DataView(reply.buffer, reply.byteOffset, reply.length);
-  if (view.getUint32(0, true) < bytes) return `argsz ${view.getUint32(0, true)}, less than ${bytes}`;
-  for (const [at, value] of expected) {
-    const said = view.getUint32(at, true);
-    if (said !== value) return `${said} at offset ${at} of the payload, not ${value}`;
-  }
-  return undefined;
 }

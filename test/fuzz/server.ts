@@ -3,7 +3,9 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeMachine } from '../../src/machine/description.ts';
 import { MachineHost } from '../../src/machine/host.ts';
+import type { MachineStatistics } from '../../src/machine/statistics.ts';
 import { machines } from './machines.ts';
+import { type Units, unitsOf } from './units.ts';
 
 /** A connection that ended. */
 export interface Closed {
@@ -20,6 +22,7 @@ export interface ServerReport {
   readonly dropped: number;
   /** By name: whether a client is there, and how many regions it has mapped. */
   readonly functions: Readonly<Record<string, { readonly connected: boolean; readonly regions: number }>>;
+  readonly units: Units;
 }
 
 export interface ServerReady {
@@ -57,15 +60,17 @@ async function serve(directory: string): Promise<void> {
 
   const report = async (): Promise<ServerReport> => {
     const functions: Record<string, { connected: boolean; regions: number }> = {};
+    const all: MachineStatistics[] = [];
     let droppedNow = 0;
     for (const [machine, host] of hosts) {
       const statistics = await host.statistics();
+      all.push(statistics);
       droppedNow += statistics.trace?.dropped ?? 0;
       for (const [name, one] of Object.entries(statistics.functions)) {
         functions[`${machine}/${name}`] = { connected: one.connected, regions: one.memory.regions };
       }
     }
-    const answer = { closed, internalErrors, dropped: droppedNow - dropped, functions };
+    const answer = { closed, internalErrors, dropped: droppedNow - dropped, functions, units: unitsOf(all) };
     dropped = droppedNow;
     closed = [];
     internalErrors = [];

@@ -12,15 +12,17 @@ import { Reference } from './reference.ts';
 import type { ServerReport } from './server.ts';
 import { type Health, ServerProcess } from './server-process.ts';
 import type { Episode, Step } from './steps.ts';
-import { readFacts, Witness } from './witness.ts';
+import type { Units } from './units.ts';
+import { readFacts, readState, Witness } from './witness.ts';
 
 /** Steps between two looks at what has come. */
 const STEPS_PER_LOOK = 32;
 /** Steps between two rounds of a witness. */
-const STEPS_PER_WITNESS = 500;
+const STEPS_PER_WITNESS = 1000;
 /** Silence of so long is a hang. Jobs may wait for a client's memory meanwhile, answers do not. */
 export const PATIENCE_MS = 20_000;
 const LOOK_MS = 10;
+const REPORT_MS = 2;
 
 export interface EpisodeCounts {
   readonly messages: number;
@@ -41,6 +43,8 @@ export class TestBench {
     this.failure ??= error;
   });
   private failure: unknown;
+  /** What the machines have done since they were made. */
+  units: Units = {};
   private nextWitness = 0;
 
   private constructor(readonly server: ServerProcess) {
@@ -48,7 +52,10 @@ export class TestBench {
     for (const { name, functions, witness, witnessDoesDma, answers } of machines) {
       for (const [one, kind] of Object.entries(functions)) {
         const full = `${name}/${one}`;
-        targets.push({ name: full, kind, facts: readFacts(this.loop, server.sockets[full]!), answers });
+        const socket = server.sockets[full]!;
+        const facts = readFacts(this.loop, socket);
+        const state = facts.migrates === true ? readState(this.loop, socket) : undefined;
+        targets.push({ name: full, kind, facts, state, answers });
       }
       const place = `${name}/${witness}`;
       this.witnesses.push(new Witness(place, this.loop, server.sockets[place]!, witnessDoesDma));
@@ -88,6 +95,7 @@ export class TestBench {
     const report = await this.quiet();
     if (report.internalErrors.length > 0)
       throw new FuzzFailure(`internal error: ${report.internalErrors[0]}`, 'the server');
+    this.units = report.units;
     run.compare(report);
     return { ...run.counts, dropped: report.dropped };
   }
@@ -168,12 +176,18 @@ export class TestBench {
           internalErrors: all.flatMap(({ internalErrors }) => internalErrors),
           dropped: all.reduce((sum, { dropped }) => sum + dropped, 0),
           functions: report.functions,
+          units: report.units,
         };
       }
       if (performance.now() > end) throw new FuzzFailure('a client that has hung up is still there', busy.name);
-      await new Promise(resolve => setTimeout(resolve, LOOK_MS));
+      await new Promise(resolve => setTimeout(resolve, REPORT_MS));
     }
   }
+}
+
+interface ConnectedPeer {
+  readonly name: string;
+  readonly peer: Peer;
 }
 
 class EpisodeRun {
@@ -182,7 +196,7 @@ class EpisodeRun {
   private requests = 0;
   private connections = 0;
   private ended = 0;
-  private readonly peers = new Map<number, { readonly name: string; readonly peer: Peer }>();
+  private readonly peers = new Map<number, ConnectedPeer>();
   /** By function: how its connections must have ended, one after the other. Undefined: by this side. */
   private readonly endings = new Map<string, (readonly string[] | undefined)[]>();
   private readonly descriptors: Descriptors;
@@ -321,8 +335,8 @@ class EpisodeRun {
     const end = performance.now() + PATIENCE_MS;
     for (;;) {
       this.bench.look(0);
-      const waiting = peers.find(({ peer }) => !peer.settled);
-      if (waiting === undefined) return;
+      const waiting = peers.find(({ peer }) => !peer.settled) ?? this.working(peers);
+      if (waiting === undefined) break;
       if (performance.now() > end) {
         throw new FuzzFailure(`nothing within ${PATIENCE_MS} ms: ${waiting.peer.awaited}`, waiting.name);
       }
@@ -332,5 +346,12 @@ class EpisodeRun {
       }
       this.bench.look(LOOK_MS);
     }
+    for (const { peer } of peers) if (peer.idle) peer.reference.settle();
+  }
+
+  /** A change of state is answered when the work under way is done, for which all must answer. */
+  private working(peers: readonly ConnectedPeer[]): ConnectedPeer | undefined {
+    if (![...this.peers.values()].every(({ peer }) => peer.attentive)) return undefined;
+    return peers.find(({ peer }) => !peer.idle);
   }
 }

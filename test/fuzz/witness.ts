@@ -2,6 +2,9 @@
 import type { EventLoop } from '../../src/posix/event-loop.ts';
 import { GuestFunction } from '../../src/testing/guest-function.ts';
 import { GuestRam } from '../../src/testing/guest-memory.ts';
+import { MigrationState } from '../../src/vfio-user/migration.ts';
+import { MigrationClient } from '../../src/vfio-user/migration-client.ts';
+import { Feature } from '../../src/vfio-user/spec.ts';
 import type { FunctionFacts } from './expectation.ts';
 import { FuzzFailure } from './failure.ts';
 
@@ -98,6 +101,7 @@ export class Witness {
 export function readFacts(loop: EventLoop, socket: string): FunctionFacts {
   const ram = new GuestRam(RAM_BYTES);
   const edu = new GuestFunction('facts', loop, socket, ram);
+  const migration = new MigrationClient(edu.client);
   const word = (command: number, payload: Uint32Array, at: number) => {
     const { payload: answer } = edu.client.request(command, new Uint8Array(payload.buffer));
     return new DataView(answer.buffer, answer.byteOffset).getUint32(at, true);
@@ -113,9 +117,27 @@ export function readFacts(loop: EventLoop, socket: string): FunctionFacts {
         flags: word(7, Uint32Array.of(16, 0, index, 0), 4),
         count: edu.client.irqInfo(index).count,
       })),
+      migrates: migration.probe(Feature.deviceState),
+      logs: migration.probe(Feature.loggingStart),
     };
   } finally {
     edu.close();
+    ram.close();
+  }
+}
+
+/** What it saves. */
+export function readState(loop: EventLoop, socket: string): Uint8Array {
+  const ram = new GuestRam(RAM_BYTES);
+  const one = new GuestFunction('state', loop, socket, ram);
+  const migration = new MigrationClient(one.client);
+  try {
+    migration.setState(MigrationState.stopCopy);
+    const state = migration.readAll();
+    migration.setState(MigrationState.running);
+    return state.slice();
+  } finally {
+    one.close();
     ram.close();
   }
 }

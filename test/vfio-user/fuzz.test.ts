@@ -18,9 +18,10 @@ import { Random } from '../fuzz/random.ts';
 import { Reference } from '../fuzz/reference.ts';
 import { shrink } from '../fuzz/shrink.ts';
 import { formatEpisode, parseEpisode } from '../fuzz/steps.ts';
+import type { Units } from '../fuzz/units.ts';
 import { repository } from '../support.ts';
 
-const MESSAGES = process.env.VIOMMU_FUZZ_MESSAGES ?? '20000';
+const MESSAGES = process.env.VIOMMU_FUZZ_MESSAGES ?? '100000';
 const CYCLES = process.env.VIOMMU_SOAK_CYCLES ?? '500';
 const ACCESSES = process.env.VIOMMU_SOAK_ACCESSES ?? '50000';
 const RUN_MS = 280_000;
@@ -51,11 +52,21 @@ describe('the server under the fuzzer', () => {
     const { status, stdout, stderr } = run('run.js', '--messages', MESSAGES, '--json', '--no-shrink');
     expect(stderr).toBe('');
     expect(status).toBe(0);
-    const result = JSON.parse(stdout) as { messages: number; replies: number; ended: number; witnessRounds: number };
+    const result = JSON.parse(stdout) as {
+      messages: number;
+      replies: number;
+      ended: number;
+      witnessRounds: number;
+      units: Units;
+    };
     expect(result.messages).toBeGreaterThanOrEqual(Number(MESSAGES));
     expect(result.replies).toBeGreaterThan(result.messages / 10);
     expect(result.ended).toBeGreaterThan(0);
     expect(result.witnessRounds).toBeGreaterThan(0);
+    // It came to more than the protocol's own checks.
+    const idle = Object.entries(result.units).filter(([, count]) => count === 0);
+    expect(idle).toEqual([]);
+    expect(Object.keys(result.units).length).toBeGreaterThan(10);
   });
 
   it('does not grow while clients come and go', { timeout: RUN_MS }, () => {
@@ -130,6 +141,115 @@ describe('the reference', () => {
     ]);
   });
 
+  it('leaves it open whether descriptors of two messages are too many, where the first was whole between', () => {
+    const map = message(Command.dmaMap, mapPayload({ address: 0n, size: 4096n }), { id: 2 });
+    reference.push(version);
+    reference.push(map.subarray(0, 20), [{ is: 'directory' }]);
+    reference.push(map.subarray(20));
+    reference.push(
+      toBytes(compose.reset(), 3, false),
+      Array.from({ length: 16 }, () => ({ is: 'null' })),
+    );
+    expect(expected.slice(2).map(({ closes, mayGoOn }) => [closes, mayGoOn])).toEqual([
+      [[], true],
+      [['descriptors where none belong'], undefined],
+    ]);
+  });
+
+  describe('of a function that can be saved', () => {
+    const STATE = 2;
+    const [GET, SET] = [1 << 16, 1 << 17];
+    const feature = (number: number, data: Uint8Array, room = data.length) =>
+      message(Command.deviceFeature, Buffer.concat([words(8 + room, number), data]), { id: 7 });
+    const setState = (state: number) => feature(STATE | SET, words(state, 0));
+    const getState = feature(STATE | GET, words(), 8);
+    const answerOf = (state: number) => new Uint8Array(words(16, STATE | GET, state, 0xffffffff));
+    const last = () => expected.at(-1)!;
+    beforeEach(() => {
+      reference = new Reference({ ...facts, migrates: true, logs: true }, files);
+      reference.onMessage = one => expected.push(one);
+      reference.push(version);
+    });
+
+    it('lets a change that waits for work be answered later, and the next one be refused meanwhile', () => {
+      reference.push(setState(1));
+      expect([last().errnos, last().later]).toEqual([[0], true]);
+      reference.push(setState(3));
+      expect(new Set(last().errnos)).toEqual(new Set([16, 0]));
+    });
+
+    it('knows the state once all is answered', () => {
+      reference.push(setState(1));
+      reference.push(getState);
+      expect([1, 2, 3].map(state => last().check!(answerOf(state)) === undefined)).toEqual([true, true, false]);
+      reference.settle();
+      reference.push(getState);
+      expect([1, 2, 3].map(state => last().check!(answerOf(state)) === undefined)).toEqual([true, false, false]);
+    });
+
+    it('knows nothing after a change that nobody hears of', () => {
+      reference.push(
+        message(Command.deviceFeature, Buffer.concat([words(16, STATE | SET), words(1, 0)]), { flags: 16 }),
+      );
+      reference.settle();
+      reference.push(getState);
+      expect([1, 2, 3].map(state => last().check!(answerOf(state)) === undefined)).toEqual([true, true, false]);
+    });
+
+    it('lets a state be refused, which leads to ERROR, from where a reset leads out', () => {
+      reference.push(setState(4));
+      reference.settle();
+      reference.push(message(Command.migrationDataWrite, words(12, 4, 0), { id: 7 }));
+      expect(last().errnos).toEqual([0]);
+      reference.push(setState(2));
+      expect(new Set(last().errnos)).toEqual(new Set([0, 22]));
+      reference.push(toBytes(compose.reset(), 8, false));
+      reference.push(getState);
+      expect([0, 2].map(state => last().check!(answerOf(state)) === undefined)).toEqual([false, true]);
+    });
+
+    it('takes data in RESUMING only, and gives some in STOP_COPY only', () => {
+      const read = message(Command.migrationDataRead, words(8 + 64, 64), { id: 7 });
+      reference.push(read);
+      expect(last().errnos).toEqual([22]);
+      reference.push(setState(3));
+      reference.settle();
+      reference.push(read);
+      expect(last().errnos).toEqual([0]);
+      expect(last().check!(new Uint8Array(words(12, 4, 0)))).toBeUndefined();
+      expect(last().check!(new Uint8Array(words(16, 4, 0)))).toMatch(/16 at offset 0/);
+      reference.push(message(Command.migrationDataWrite, words(12, 4, 0), { id: 7 }));
+      expect(last().errnos).toEqual([22]);
+    });
+
+    it('expects a report of as many pages as there are, once the log is on', () => {
+      const range = new Uint8Array(BigUint64Array.of(0n, 65n * 4096n, 4096n).buffer);
+      const report = feature(8 | GET, range, 24 + 16);
+      reference.push(report);
+      expect(last().errnos).toEqual([22]);
+      reference.push(feature(6 | SET, new Uint8Array(BigUint64Array.of(4096n, 0n).buffer)));
+      reference.push(report);
+      expect(last().errnos).toEqual([0]);
+      const reply = (...bitmap: number[]) => Buffer.concat([words(48, 8 | GET), range, words(...bitmap)]);
+      expect(last().check!(reply(0xffffffff, 0xffffffff, 1, 0))).toBeUndefined();
+      expect(last().check!(reply(0, 0, 2, 0))).toMatch(/page 65 of 65/);
+      expect(last().check!(reply(0, 0))).toMatch(/40 bytes, not 48/);
+    });
+  });
+
+  it('counts of many writes those that are allowed', () => {
+    const write = (offset: number, region = 0) => words(offset, 0, region, 4, 1, 0);
+    const many = (...all: Uint8Array[]) =>
+      message(Command.regionWriteMulti, Buffer.concat([words(all.length, 0), ...all]), { id: 7 });
+    reference.push(version);
+    reference.push(many(write(0), write(0x1000), write(4)));
+    expect(expected.at(-1)!.errnos).toEqual([0]);
+    expect(expected.at(-1)!.check!(words(2, 0))).toBeUndefined();
+    expect(expected.at(-1)!.check!(words(3, 0))).toBe('3 writes done, not 2');
+    reference.push(many(write(0x1000), write(0, 1)));
+    expect(expected.at(-1)!.errnos).toEqual([22]);
+  });
+
   it('knows when a file is too short by now', () => {
     const reference = new Reference(facts, [{ bytes: 4096 }]);
     reference.onMessage = one => expected.push(one);
@@ -196,6 +316,28 @@ describe('the oracle', () => {
     expect(failures).toEqual([]);
     expect(peer.settled).toBe(true);
     expect(peer.requests).toBe(1);
+  });
+
+  it('takes an answer that had to wait after those behind it, but not twice', () => {
+    const reference = new Reference({ ...facts, migrates: true }, files);
+    peer.close();
+    const [mine, theirs] = socketPair();
+    server.close();
+    server = new StreamSocket(theirs, 65536, 65536, 0);
+    const failed = (failure: FuzzFailure) => failures.push(failure);
+    const memory = (_: bigint, count: number) => new Uint8Array(count);
+    peer = new Peer({ name: 'fake', loop, fd: mine, reference, random: new Random(1, 1), memory, failed });
+    ask(toBytes(compose.version(), 1, false));
+    reply(Command.version, words(0), { id: 1 });
+    const change = words(16, 2 | (1 << 17), 1, 0);
+    ask(message(Command.deviceFeature, change, { id: 2 }));
+    ask(toBytes(compose.reset(), 3, false));
+    reply(Command.deviceReset, words(), { id: 3 });
+    expect([peer.settled, peer.idle]).toEqual([true, false]);
+    reply(Command.deviceFeature, words(16, 2 | (1 << 17), 1, 0xffffffff), { id: 2 });
+    expect([failures, peer.idle]).toEqual([[], true]);
+    reply(Command.deviceFeature, words(16, 2 | (1 << 17), 1, 0xffffffff), { id: 2 });
+    expect(failures[0]!.message).toMatch(/nobody waits for/);
   });
 
   it('knows what is still to be answered', () => {
