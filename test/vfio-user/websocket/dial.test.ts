@@ -284,14 +284,14 @@ test('a gateway that misses its server is asked again', async () => {
       }
       sockets.handleUpgrade(request, socket, head, client => {
         say(client, { ...welcome, grace: 20_000 });
-        if (dials === 1) setImmediate(() => client.terminate());
-        else resolve();
+        if (dials > 1) resolve();
       });
     });
   });
   ends.push(() => new Promise(resolve => http.close(resolve)));
   const url = `ws://127.0.0.1:${(http.address() as AddressInfo).port}/`;
   const { link } = await connect(url, { graceMilliseconds: 20_000 });
+  for (const socket of sockets.clients) socket.terminate();
   await resumed;
   expect(dials).toBe(4);
   expect(query).toBe(`session=${welcome.session}&received=0&attempt=3`);
