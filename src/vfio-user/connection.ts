@@ -239,11 +239,13 @@ export class Connection {
     if (this.socket.receivedDescriptors > 0) {
       this.arrivals.push({ at: this.inTail - 1, descriptors: this.socket.takeDescriptors() });
     }
-    if (this.socket.descriptorsTruncated || (this.arrivals.length > 0 && this.tooManyArrived())) {
-      this.close('too many descriptors', { limit: this.limits.maxDescriptors });
-      return false;
-    }
-    return true;
+    if (!this.socket.descriptorsTruncated) return true;
+    this.refuseDescriptors();
+    return false;
+  }
+
+  private refuseDescriptors(): void {
+    this.close('too many descriptors', { limit: this.limits.maxDescriptors });
   }
 
   private process(): void {
@@ -267,6 +269,7 @@ export class Connection {
         this.held = true;
         return;
       }
+      if (this.arrivals.length > 1 && this.tooManyUpTo(this.inHead + header.size)) return;
       this.inHead += header.size;
       this.dispatching = true;
       try {
@@ -275,13 +278,18 @@ export class Connection {
         this.dispatching = false;
       }
     }
+    // What is left is a part of one message, but while there is more to handle.
+    if (!this.halted && this.arrivals.length > 1 && this.tooManyUpTo(this.inTail)) return;
     if (!this.isClosed) this.compactInput();
   }
 
-  private tooManyArrived(): boolean {
+  /** One receive brings no more than a message may; the pieces of a message may. Closes the connection, then. */
+  private tooManyUpTo(end: number): boolean {
     let count = 0;
-    for (const { descriptors } of this.arrivals) count += descriptors.length;
-    return count > this.limits.maxDescriptors;
+    for (const { at, descriptors } of this.arrivals) if (at < end) count += descriptors.length;
+    if (count <= this.limits.maxDescriptors) return false;
+    this.refuseDescriptors();
+    return true;
   }
 
   /** Of one message: the pieces in which it came may each have brought some. */

@@ -408,4 +408,21 @@ describe('descriptors', () => {
     closeDescriptor(other!);
     rig.until(() => rig.model.client!.isArmed(2, 3) && rig.model.client!.isArmed(2, 4));
   });
+
+  it('are counted by message: one that arrives in pieces takes nothing from the next', () => {
+    const client = rig.client();
+    const [one] = eventFds(1);
+    const many = eventFds(16);
+    const bytes = (vector: number, count: number) =>
+      message(Command.deviceSetIrqs, words(20, 0x24, 2, vector, count), { flags: HeaderFlag.noReply });
+    client.sendRaw(bytes(0, 1).subarray(0, 20), [one!]);
+    rig.settle();
+    // The rest and the next message come in one receive.
+    rig.server.pause();
+    client.sendRaw(bytes(0, 1).subarray(20));
+    client.sendRaw(bytes(1, 16), many);
+    rig.server.resume();
+    for (const descriptor of [one!, ...many]) closeDescriptor(descriptor);
+    rig.until(() => rig.model.client!.isArmed(2, 0) && rig.model.client!.isArmed(2, 16));
+  });
 });
