@@ -110,12 +110,10 @@ describe('paths', () => {
   });
 
   test('survive every name', () => {
-    const name = fc.string({ minLength: 1, maxLength: 40 });
+    const name = fc.string({ minLength: 1, maxLength: 40 }).filter(one => one !== '.' && one !== '..');
     fc.assert(
       fc.property(name, name, (machine, one) => {
         const { pathname } = new URL(vfioUserUrl('ws://h', { machine, name: one }));
-        // A URL has no path with a part `.` or `..`.
-        fc.pre(!['.', '..'].includes(machine) && !['.', '..'].includes(one));
         expect(parseTarget(pathname)).toEqual({ machine, name: one });
       }),
     );
