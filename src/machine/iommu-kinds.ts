@@ -3,6 +3,7 @@
 import { DmaIommuFunction } from '../iommu/dma-iommu/function/function.ts';
 import { dmaIommuFunctionDefinition } from '../iommu/dma-iommu/function/identity.ts';
 import { TranslationSwitch } from '../iommu/dma-iommu/function/translation-switch.ts';
+import type { PendingWork } from '../iommu/dma-iommu/pending-work.ts';
 import type { DeviceDirectory } from '../iommu/dma-iommu/types.ts';
 import { DmaIommu } from '../iommu/dma-iommu/unit.ts';
 import type { IommuInspection } from '../iommu/inspection.ts';
@@ -88,7 +89,9 @@ const dmaIommu: IommuKind = {
     const { compat } = description.iommu;
     const checkStale = description.iommu.checkStale || checks;
     const directory = directoryOf(description);
-    const unit = new DmaIommu({ name, memory, devices: directory, jobs, trace, compat, options: { checkStale } });
+    const work: PendingWork = new Set();
+    const options = { checkStale };
+    const unit = new DmaIommu({ name, memory, devices: directory, jobs, trace, compat, options, work });
     const translation = new TranslationSwitch(unit, { trace, name });
     const ports = new DmaIommuFunction({
       name,
@@ -101,6 +104,7 @@ const dmaIommu: IommuKind = {
       translation,
       compat,
       checks,
+      work,
     });
     return {
       translator: translation,
@@ -111,6 +115,7 @@ const dmaIommu: IommuKind = {
       registers: ports.registers,
       refreshRegisters: () => ports.refreshRegisters(),
       inspection: withBypass(unit.inspection, (requesterId, pasid) => translation.bypasses(requesterId, pasid ?? -1)),
+      state: ports.stateWith(unit),
       operations: { unit, probe: (...question) => translation.probe(...question) },
     };
   },

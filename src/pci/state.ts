@@ -51,6 +51,13 @@ export function stateFlag(value: unknown, what: string): boolean {
   throw new StateError(`${what} is neither true nor false`);
 }
 
+/** A list of at most so many elements. Throws a StateError. */
+export function stateList(value: unknown, what: string, most: number): readonly unknown[] {
+  if (!Array.isArray(value)) throw new StateError(`${what} is not a list`);
+  if (value.length > most) throw new StateError(`${what} has more than ${most} elements`);
+  return value;
+}
+
 /** Exactly so many bytes. Throws a StateError. */
 export function stateBytes(value: unknown, what: string, length: number): Uint8Array {
   if (value instanceof Uint8Array && value.length === length) return value;

@@ -7,7 +7,7 @@ import { footprint, type ProcessFootprint, type RunningProgram, runProgram, star
 import { startGuestOn, temporaryDirectory } from './support.ts';
 
 /** More of them by command: `VIOMMU_STARTS=50 npx vitest run --project guest test/guest/many-starts.test.ts`. */
-const STARTS = Number(process.env.VIOMMU_STARTS ?? 8);
+const STARTS = Number(process.env.VIOMMU_STARTS ?? 6);
 /** The first starts fill pools and let the compiler settle; from then on nothing may grow. */
 const WARM_UP = 3;
 /** Garbage not yet collected, in KiB: far below what one leaked buffer or window a start would add up to. */

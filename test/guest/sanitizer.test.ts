@@ -17,7 +17,7 @@ import {
 import { READY_TIMEOUT_MS } from './support.ts';
 
 /** Shared among the three ways to drive an IOMMU. */
-const SOAK_SECONDS = Number(process.env.VIOMMU_SOAK_SECONDS ?? 30);
+const SOAK_SECONDS = Number(process.env.VIOMMU_SOAK_SECONDS ?? 15);
 const SOAK_MODES = 3;
 const CASE_TIMEOUT_MS = 60_000;
 /** What waits for a flush that may still come is decided in a fraction of this. */

@@ -67,6 +67,7 @@ export const Edu = {
   destination: 0x88,
   count: 0x90,
   command: 0x98,
+  pasid: 0xa0,
   buffer: 0x40000n,
 } as const;
 
@@ -87,14 +88,17 @@ export class MigrationRig {
   private directory = '';
   private eventFds: Record<'edu0' | 'edu1', number> = { edu0: -1, edu1: -1 };
 
-  constructor(readonly devices: readonly string[] = ['edu@01:00.0,dmaMask=64', 'edu@02:00.0,dmaMask=64']) {
+  constructor(
+    readonly devices: readonly string[] = ['edu@01:00.0,dmaMask=64', 'edu@02:00.0,dmaMask=64'],
+    readonly kind: 'vtd' | 'dma-iommu' = 'vtd',
+  ) {
     this.start();
   }
 
   /** A new machine, with clients that have not configured anything. */
   start(): void {
     this.directory = mkdtempSync(join(tmpdir(), 'viommu-migration-'));
-    const description = describeMachine('vtd', this.devices);
+    const description = describeMachine(this.kind, this.devices);
     const { directory, loop, trace } = this;
     this.machine = new Machine({ description, directory, loop, trace });
     this.clients = { iommu: this.connect('iommu'), edu0: this.connect('edu0'), edu1: this.connect('edu1') };
@@ -196,7 +200,7 @@ export class MigrationRig {
     this.collect();
   }
 
-  private collect(): void {
+  protected collect(): void {
     for (const name of ['edu0', 'edu1'] as const) this.signals[name] += Number(drainEventFd(this.eventFds[name]));
   }
 

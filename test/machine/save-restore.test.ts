@@ -1,10 +1,25 @@
 import fc from 'fast-check';
 import { Packr } from 'msgpackr';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { VfioUserError } from '../../src/vfio-user/client.ts';
+import { closeDescriptor, socketPair } from '../../src/posix/socket.ts';
+import { type DmaRequest, VfioUserClient, VfioUserError } from '../../src/vfio-user/client.ts';
 import { MigrationState } from '../../src/vfio-user/migration.ts';
-import { Feature } from '../../src/vfio-user/spec.ts';
-import { bytes32, bytes64, Edu, Frame, FUNCTIONS, MigrationRig, PAGE, Vtd } from './migration-rig.ts';
+import { MigrationClient } from '../../src/vfio-user/migration-client.ts';
+import { Command, DeviceFeature, DmaAccess, Feature, HeaderFlag, MigrationFeature } from '../../src/vfio-user/spec.ts';
+import {
+  BAR0,
+  bytes16,
+  bytes32,
+  bytes64,
+  CONFIG,
+  Edu,
+  Frame,
+  FUNCTIONS,
+  GUEST_FRAMES,
+  MigrationRig,
+  PAGE,
+  Vtd,
+} from './migration-rig.ts';
 
 const EINVAL = 22;
 const { error, stop, running, stopCopy, resuming } = MigrationState;
@@ -28,6 +43,58 @@ function errnoOf(work: () => unknown): number {
     throw failure;
   }
   return 0;
+}
+
+const GUEST_BYTES = BigInt(GUEST_FRAMES * PAGE);
+
+/** A client of messages, in place of the one that is there. */
+function adopted(name: 'edu0'): VfioUserClient {
+  rig.clients[name].close();
+  const { server } = rig.machine.functions.get(name)!;
+  rig.loop.waitUntil(() => !server.connected, 10_000);
+  const [mine, theirs] = socketPair();
+  rig.clients[name] = new VfioUserClient(rig.loop, mine, {}, { messages: true });
+  rig.machine.adopt(name, theirs);
+  closeDescriptor(theirs);
+  rig.clients[name].negotiate();
+  rig.clients[name].regionWrite(CONFIG, 4, bytes16(0x0006));
+  return rig.clients[name];
+}
+
+function setStateTo(state: number): Uint8Array {
+  const payload = new Uint8Array(DeviceFeature.data + MigrationFeature.stateBytes);
+  const view = new DataView(payload.buffer);
+  view.setUint32(DeviceFeature.argsz, payload.length, true);
+  view.setUint32(DeviceFeature.flags, DeviceFeature.set | Feature.deviceState, true);
+  view.setUint32(DeviceFeature.data + MigrationFeature.state, state, true);
+  return payload;
+}
+
+/** Every answer that comes from now on, by the id of its command. */
+function watchAnswers(client: VfioUserClient, answered: (id: number) => void): void {
+  const message = client.message.bind(client);
+  client.message = (header, payload, length, descriptors) => {
+    if (header.type === HeaderFlag.typeReply) answered(header.id);
+    message(header, payload, length, descriptors);
+  };
+}
+
+function readOf(region: number, offset: number, count: number): Uint8Array {
+  const payload = new Uint8Array(16);
+  const view = new DataView(payload.buffer);
+  view.setUint32(0, offset, true);
+  view.setUint32(8, region, true);
+  view.setUint32(12, count, true);
+  return payload;
+}
+
+function dmaData(address: bigint, count: number): Uint8Array {
+  const payload = new Uint8Array(DmaAccess.bytes + count);
+  const view = new DataView(payload.buffer);
+  view.setBigUint64(0, address, true);
+  view.setBigUint64(8, BigInt(count), true);
+  payload.fill(0x5a, DmaAccess.bytes);
+  return payload;
 }
 
 function refusals(): string[] {
@@ -65,6 +132,27 @@ describe('the migration states of a function', () => {
     expect(errnoOf(() => client.setState(stop))).toBe(EINVAL);
     rig.clients.edu0.reset();
     expect(client.state()).toBe(running);
+  });
+
+  it('change only where the client has room for the answer', () => {
+    const change = (argsz: number) => {
+      const payload = new Uint8Array(16);
+      payload.set(bytes32(argsz), 0);
+      payload.set(bytes32(Feature.deviceState | DeviceFeature.set), 4);
+      payload.set(bytes32(stop), 8);
+      return rig.clients.edu0.request(Command.deviceFeature, payload).errno;
+    };
+    expect(change(15)).toBe(EINVAL);
+    expect(rig.migration('edu0').state()).toBe(running);
+    expect(change(16)).toBe(0);
+    expect(rig.migration('edu0').state()).toBe(stop);
+  });
+
+  it('take it that nothing is written first', () => {
+    const client = rig.migration('edu0');
+    client.setState(resuming);
+    client.write(new Uint8Array(0));
+    expect(client.state()).toBe(resuming);
   });
 
   it('allow data in STOP_COPY and RESUMING only', () => {
@@ -105,6 +193,39 @@ describe('a stopped function', () => {
     rig.migration('iommu').setState(running);
     rig.settle();
     expect(rig.read32('edu0', Edu.factorial)).toBe(120);
+  });
+});
+
+describe('STOP while DMA is under way', () => {
+  it.each(['over the socket', 'by messages'])('%s is answered when it is over, and later commands before', way => {
+    rig.setUp();
+    const client = way === 'by messages' ? adopted('edu0') : rig.clients.edu0;
+    if (way === 'over the socket') client.dmaUnmap(0n, GUEST_BYTES);
+    client.dmaMap({ address: 0n, size: GUEST_BYTES, offset: 0n, descriptor: -1, readable: true, writable: true });
+    const replies: string[] = [];
+    let held: DmaRequest | undefined;
+    let stopId = -1;
+    watchAnswers(client, id => {
+      if (held === undefined) return;
+      replies.push(id === stopId ? 'stop' : 'read');
+      if (replies.length === 3) client.sendReply(held.id, Command.dmaRead, 0, dmaData(held.address, held.count));
+    });
+    client.onDmaRead = request => {
+      held = { ...request };
+      stopId = client.sendCommand(Command.deviceFeature, setStateTo(stop));
+      for (let n = 0; n < 3; n++) client.sendCommand(Command.regionRead, readOf(BAR0, 0, 4));
+      return undefined;
+    };
+    const post = (offset: number, value: bigint) => client.regionWrite(BAR0, offset, bytes64(value), { posted: true });
+    post(Edu.source, 0n);
+    post(Edu.destination, Edu.buffer);
+    post(Edu.count, 8n);
+    post(Edu.command, 1n);
+    rig.loop.waitUntil(() => replies.length === 4, 10_000);
+    expect(replies).toEqual(['read', 'read', 'read', 'stop']);
+    expect(new MigrationClient(client).state()).toBe(stop);
+    // It was over: the device says so.
+    expect(client.regionRead(BAR0, Edu.command, 4)[0]! & 1).toBe(0);
   });
 });
 

@@ -53,6 +53,10 @@ export class BuddyAllocator {
     return this.#freePages;
   }
 
+  get order(): number {
+    return this.#order;
+  }
+
   get pages(): number {
     return 2 ** this.#order;
   }

@@ -7,6 +7,7 @@ import { HandleTable } from './handles.ts';
 import { KnownMappings } from './known-mappings.ts';
 import { LastAnswer } from './last-answer.ts';
 import { BUDDY_NODES_MAX, RANGES_MAX } from './limits.ts';
+import type { PendingWork } from './pending-work.ts';
 import type { DmaIommuStatistics } from './statistics.ts';
 import type { Compat, DeviceDirectory } from './types.ts';
 import { UnitEvents } from './unit-events.ts';
@@ -18,6 +19,7 @@ export interface CoreParts {
   readonly trace: Trace;
   readonly compat: Compat;
   readonly statistics: DmaIommuStatistics;
+  readonly work: PendingWork;
 }
 
 export class Core {
@@ -29,6 +31,7 @@ export class Core {
   readonly devices: DeviceDirectory;
   readonly compat: Compat;
   readonly statistics: DmaIommuStatistics;
+  readonly work: PendingWork;
   /** Counts resets: what was under way then must not go on. */
   generation = 0;
   readonly events: UnitEvents;
@@ -43,6 +46,7 @@ export class Core {
     this.devices = parts.devices;
     this.compat = parts.compat;
     this.statistics = parts.statistics;
+    this.work = parts.work;
     this.events = new UnitEvents(parts.trace.records ?? noEvents, parts.name);
     this.known = new KnownMappings(this.events.mappings);
   }

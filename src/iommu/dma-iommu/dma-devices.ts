@@ -257,6 +257,45 @@ export class DmaDevices {
     };
   }
 
+  /** The last PASID that was given out. */
+  get lastPasid(): number {
+    return this.#lastPasid;
+  }
+
+  /** A DMA device of a saved state, not attached and without PASID devices; or the status that refuses it. */
+  restore(
+    handle: DeviceHandle,
+    pdo: PhysicalDeviceObject,
+    configs: readonly DeviceCreationConfiguration[],
+  ): DmaDevice | NtStatus {
+    const settings = this.#settings(pdo, configs);
+    if (typeof settings === 'number') return settings;
+    if (settings.ids.some(id => this.byId.has(id))) return DEVICE_EXISTS;
+    const device = new DmaDevice(settings);
+    device.handle = handle;
+    for (const id of settings.ids) this.byId.set(id, device);
+    return device;
+  }
+
+  /** A PASID device of a saved state; undefined: it cannot be. */
+  restorePasid(handle: PasidDeviceHandle, device: DmaDevice, pasid: number, domain?: Domain): PasidDevice | undefined {
+    if (!device.settings.pasidTagged || pasid > this.pasidMax || this.#pasids.has(pasid)) return undefined;
+    if (domain !== undefined && !takesPasidDevices(domain.type)) return undefined;
+    const pasidDevice = new PasidDevice(device, pasid);
+    pasidDevice.handle = handle;
+    this.#pasids.add(pasid);
+    device.pasidDevices.add(pasidDevice);
+    if (domain === undefined) return pasidDevice;
+    pasidDevice.domain = domain;
+    domain.attached.add(pasidDevice);
+    this.streams.attachPasid(device.settings.ids, pasid, pasidDevice);
+    return pasidDevice;
+  }
+
+  resumePasids(last: number): void {
+    this.#lastPasid = last;
+  }
+
   reset(): void {
     this.byId.clear();
     this.#pasids.clear();

@@ -33,6 +33,7 @@ import { NtStatus } from './ntstatus.ts';
 import type { Answer, DmaIommuOperations } from './operations.ts';
 import { isPageAligned } from './physical-pages.ts';
 import {
+  type DomainConfiguration,
   type DomainHandle,
   DomainType,
   type LogicalAllocatorConfig,
@@ -144,6 +145,27 @@ export class Domains {
     }
     tellFlushed(this.core, domain, vaList, lastLevel === true);
     return { status: NtStatus.SUCCESS };
+  }
+
+  /** A new domain of a saved state, with a root and an allocator of 2^`order` pages (-1: none); undefined: no room. */
+  restore(type: DomainType, handle: DomainHandle, order: number): Domain | undefined {
+    const domain = new Domain(type);
+    domain.handle = handle;
+    this.#count++;
+    if (this.#count > DOMAINS_MAX) return undefined;
+    if (!ownsPageTables(type)) return domain;
+    const allocator = order < 0 ? undefined : new BuddyAllocator(order, this.core.buddyNodes);
+    return this.#build(domain, allocator, []) === NtStatus.SUCCESS ? domain : undefined;
+  }
+
+  /** The configuration of a domain of a saved state; false: it can have none such. */
+  restoreConfiguration(domain: Domain, configuration: DomainConfiguration): boolean {
+    if (domain.type !== DomainType.Unmanaged) return false;
+    const { space } = configure(configuration, domain.tag, this.engines, this.core.compat);
+    if (space === undefined) return false;
+    domain.configuration = configuration;
+    domain.space = space;
+    return true;
   }
 
   reset(): void {

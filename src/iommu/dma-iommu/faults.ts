@@ -25,6 +25,13 @@ export interface Fault {
   readonly suppressed: boolean;
 }
 
+/** A fault on its way to its handler. */
+export interface PendingFault {
+  readonly attachment: Attachment | undefined;
+  readonly suppressed: boolean;
+  readonly information: FaultInformation;
+}
+
 export interface FaultPlace {
   readonly iommuBaseAddress: bigint;
   readonly pciSegment: number;
@@ -38,8 +45,7 @@ const WRITE = 2;
 export class Faults {
   /** Told every fault, whoever else is; by a job. */
   onFault: ((fault: FaultInformation) => void) | undefined;
-  #pending: { fault: Fault; information: FaultInformation }[] = [];
-  #scheduled = false;
+  #pending: PendingFault[] = [];
 
   constructor(
     private readonly core: Core,
@@ -63,10 +69,9 @@ export class Faults {
       statistics.faultsDropped++;
       return;
     }
-    this.#pending.push({ fault, information: this.#informationOf(fault) });
-    if (this.#scheduled) return;
-    this.#scheduled = true;
-    this.core.later(() => this.#deliver());
+    const { attachment, suppressed } = fault;
+    this.#pending.push({ attachment, suppressed, information: this.#informationOf(fault) });
+    this.#schedule();
   }
 
   #tell(fault: Fault, full: boolean): void {
@@ -85,18 +90,38 @@ export class Faults {
 
   reset(): void {
     this.#pending = [];
-    this.#scheduled = false;
+    this.core.work.delete('deliver');
+  }
+
+  /** Those that wait, the first first. */
+  get pending(): readonly PendingFault[] {
+    return this.#pending;
+  }
+
+  /** Those of a saved state; `resume` queues their delivery. */
+  restore(pending: readonly PendingFault[]): void {
+    this.#pending = [...pending];
+  }
+
+  resume(): void {
+    if (this.#pending.length > 0) this.#schedule();
+  }
+
+  #schedule(): void {
+    const { work } = this.core;
+    if (work.has('deliver')) return;
+    work.add('deliver');
+    this.core.later(() => this.#deliver());
   }
 
   #deliver(): void {
     // Handlers may cause faults, and one that throws must not lose those of others: what is pending is looked at one by one.
     const next = this.#pending.shift();
-    this.#scheduled = this.#pending.length > 0;
-    if (this.#scheduled) this.core.later(() => this.#deliver());
+    this.core.work.delete('deliver');
+    this.resume();
     if (next === undefined) return;
-    const { fault, information } = next;
+    const { attachment, suppressed, information } = next;
     this.onFault?.(information);
-    const { attachment, suppressed } = fault;
     if (suppressed || attachment === undefined || !attachment.live || attachment.faultConfig === undefined) return;
     this.core.statistics.faultsReported++;
     attachment.faultConfig.faultHandler(attachment.faultConfig.faultContext, information);

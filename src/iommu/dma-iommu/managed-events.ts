@@ -13,6 +13,8 @@ const TABLE_PAGES = 512;
 const ANY_ACCESS = 0;
 const PERMISSIONS = Access.read | Access.write;
 
+type Visit = (page: number, frame: number, permissions: number) => void;
+
 export class ManagedEvents {
   private readonly walker: Walker;
   private readonly addressHigh: number;
@@ -61,8 +63,15 @@ export class ManagedEvents {
     this.events.end();
   }
 
-  /** Table by table. */
   private addMapped(root: number, start: number, pages: number): void {
+    const { events } = this;
+    this.forEachMapped(root, start, pages, (page, frame, permissions) =>
+      events.add(page, frame, 1, permissions, PAGE_SHIFT),
+    );
+  }
+
+  /** What the tables map of these pages, page by page. */
+  forEachMapped(root: number, start: number, pages: number, visit: Visit): void {
     const { builder, walker } = this;
     const end = start + pages;
     for (let at = start; at < end; ) {
@@ -70,13 +79,15 @@ export class ManagedEvents {
       const next = Math.min(end, at - first + TABLE_PAGES);
       const status = walker.walk(root, builder.levels, highOf(at), lowOf(at), ANY_ACCESS);
       // Pages are mapped in tables of level 1 only; where the walk has not come to one there is none.
-      if (status === WalkStatus.ok || walker.level === 1) this.addTable(walker.visited[2]!, first, at, next - at);
+      if (status === WalkStatus.ok || walker.level === 1) {
+        this.visitTable(walker.visited[2]!, first, at, next - at, visit);
+      }
       at = next;
     }
   }
 
-  private addTable(table: number, first: number, page: number, pages: number): void {
-    const { events, addressHigh } = this;
+  private visitTable(table: number, first: number, page: number, pages: number, visit: Visit): void {
+    const { addressHigh } = this;
     const { words } = this.builder.memory.windows[table >>> WINDOW_FRAME_SHIFT]!;
     const from = ((table & WINDOW_FRAME_MASK) << 10) | (first << 1);
     for (let i = 0; i < pages; i++) {
@@ -84,7 +95,7 @@ export class ManagedEvents {
       const permissions = low & PERMISSIONS;
       if (permissions === 0) continue;
       const frame = ((words[from + 2 * i + 1]! & addressHigh) << 20) | (low >>> 12);
-      events.add(page + i, frame, 1, permissions, PAGE_SHIFT);
+      visit(page + i, frame, permissions);
     }
   }
 }

@@ -11,6 +11,7 @@ import { NtStatus } from './ntstatus.ts';
 import { highOf, lowOf } from './page-number.ts';
 import { type PhysicalPages, runs } from './physical-pages.ts';
 import { type PageRange, type RangeKind, RangeSet } from './range-set.ts';
+import type { FrameRun } from './saved-values.ts';
 import type { TableEngine } from './table-engine.ts';
 
 export class ManagedTables implements AddressSpace {
@@ -114,6 +115,38 @@ export class ManagedTables implements AddressSpace {
       return NtStatus.INSUFFICIENT_RESOURCES;
     this.ranges.insert({ start, pages, kind: 'token', permissions: 0 });
     return NtStatus.SUCCESS;
+  }
+
+  /** First frame and length of each run of frames that these pages are mapped to, all of them; undefined: more than so many runs. */
+  runs(start: number, pages: number, most: number): number[] | undefined {
+    const runs: number[] = [];
+    let expected = -1;
+    let count = 0;
+    this.events.forEachMapped(this.root, start, pages, (_page, frame) => {
+      if (frame === expected) runs[runs.length - 1] = runs.at(-1)! + 1;
+      else if (count++ < most) runs.push(frame, 1);
+      expected = frame + 1;
+    });
+    return count > most ? undefined : runs;
+  }
+
+  /** Maps a range of a saved state. False as of `map`; part of it may be mapped then. */
+  restore(range: PageRange, runs: readonly FrameRun[]): boolean {
+    const { start, pages, permissions } = range;
+    if (this.ranges.overlaps(start, pages) || !this.ranges.hasRoom) return false;
+    if (!this.restoreRuns(start, runs, permissions)) return false;
+    return this.ranges.insert(range);
+  }
+
+  /** The same of pages that are reserved already. */
+  restoreRuns(start: number, runs: readonly FrameRun[], permissions: number): boolean {
+    let at = start;
+    for (const run of runs) {
+      if (!this.write(at, run, permissions)) return false;
+      this.tellMapped(at, run, permissions);
+      at += run.pages;
+    }
+    return true;
   }
 
   /** Undoes `reserve`, when nothing is mapped there any more. */

@@ -3,6 +3,7 @@ import type { GuestMemory } from '../../memory/guest-memory.ts';
 import type { TableMemory } from '../../page-tables/table-memory.ts';
 import type { JobQueue } from '../../pci/ports.ts';
 import type { Trace } from '../../trace/trace.ts';
+import type { PendingWork } from './pending-work.ts';
 import type { Compat, DeviceDirectory } from './types.ts';
 
 export interface DmaIommuTuning {
@@ -32,4 +33,6 @@ export interface DmaIommuOptions {
   /** Default `extended`. */
   readonly compat?: Compat | undefined;
   readonly options?: DmaIommuTuning | undefined;
+  /** Where it says what it has queued; one that is to be saved with its function has the function's. Default: a new one. */
+  readonly work?: PendingWork | undefined;
 }

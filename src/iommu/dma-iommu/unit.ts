@@ -1,8 +1,12 @@
 /**
  * The operations of Windows' DMA_IOMMU_INTERFACE as an IOMMU: translates for the devices that they attach, and answers each of them.
  */
+
+import { TableMemory } from '../../page-tables/table-memory.ts';
 import { WalkStatus } from '../../page-tables/walker.ts';
+import type { StateValue } from '../../pci/state.ts';
 import { EventClass, MappingSource } from '../../trace/event-kinds.ts';
+import { silentTrace } from '../../trace/trace.ts';
 import {
   bytesToPageEnd,
   type FaultInjectable,
@@ -32,7 +36,15 @@ import { type DmaIommuStatistics, newStatistics } from './statistics.ts';
 import { Streams } from './streams.ts';
 import { Tokens } from './tokens.ts';
 import { tellRefused, tellTranslated } from './translation-events.ts';
-import { type Compat, type FaultInformation, FaultType, type PhysicalDeviceObject } from './types.ts';
+import {
+  type Compat,
+  type DeviceHandle,
+  type FaultInformation,
+  FaultType,
+  type InterfaceStateChangeCallback,
+  type PhysicalDeviceObject,
+} from './types.ts';
+import { type GuestCallbacks, UnitState } from './unit-state.ts';
 
 export type { DmaIommuOptions, DmaIommuTuning } from './options.ts';
 
@@ -74,16 +86,18 @@ export class DmaIommu implements RunTranslator, FaultInjectable, DmaIommuOperati
   private readonly devices: DeviceOperations;
   private readonly dmaDevices: DmaDevices;
   private readonly probed = new Translation();
+  private readonly state: UnitState;
 
   /** Throws a RangeError on options out of range. */
-  constructor({ name, memory, devices, jobs, trace, compat = 'extended', options = {} }: DmaIommuOptions) {
+  constructor(private readonly made: DmaIommuOptions) {
+    const { name, memory, devices, jobs, trace, compat = 'extended', options = {}, work = new Set() } = made;
     const { checkStale = false, iommuBaseAddress = 0n, pciSegment = 0, pasidMax = PASID_MAX, tableMemory } = options;
     if (!Number.isInteger(pasidMax) || pasidMax < 1 || pasidMax > PASID_MAX) {
       throw new RangeError(`the highest PASID must be 1 to ${PASID_MAX}, not ${pasidMax}`);
     }
     const { statistics } = this;
     this.compat = compat;
-    this.core = new Core({ name, devices, jobs, trace, compat, statistics });
+    this.core = new Core({ name, devices, jobs, trace, compat, statistics, work });
     this.engines = new Engines(this.core, memory, { checkStale, tableMemory });
     this.faults = new Faults(this.core, { iommuBaseAddress, pciSegment });
     this.domains = new Domains(this.core, this.engines);
@@ -92,6 +106,8 @@ export class DmaIommu implements RunTranslator, FaultInjectable, DmaIommuOperati
     this.devices = new DeviceOperations(this.core, this.domains, this.streams);
     this.dmaDevices = new DmaDevices(this.core, this.domains, this.streams, pasidMax);
     this.inspection = new DmaIommuInspection(this.core, this.streams, this.engines);
+    const { core, streams, faults, domains, dmaDevices } = this;
+    this.state = new UnitState({ core, streams, faults, domains, dmaDevices, pasidMax });
   }
 
   /** As `Translator.translate`; `pasid` is -1 for a request without one, `length` 0 where it is not known. */
@@ -233,6 +249,45 @@ export class DmaIommu implements RunTranslator, FaultInjectable, DmaIommuOperati
 
   snapshot(): Snapshot {
     return snapshot(this.core, this.streams, this.engines.builder.memory.pagesInUse);
+  }
+
+  /** All that callers can find out but what is cached; callbacks of others than the guest are left out, with a note. */
+  save(guest: GuestCallbacks): StateValue {
+    return this.state.save(guest);
+  }
+
+  /**
+   * Builds a saved state aside, in a unit of its own: throws a StateError where it cannot be, and changes nothing. The same succeeds
+   * here, as after a reset, when the function that is returned is called: that takes the state over.
+   */
+  restore(state: unknown): { readonly aside: DmaIommu; readonly apply: (guest: GuestCallbacks) => void } {
+    const tableMemory = new TableMemory({ maxPages: this.engines.builder.memory.maxPages });
+    const options = { ...this.made.options, tableMemory };
+    const jobs = { push: () => {} };
+    const aside = new DmaIommu({ ...this.made, jobs, trace: silentTrace, options, work: new Set() });
+    aside.state.build(state, { faultHandler: () => () => {} });
+    return {
+      aside,
+      apply: guest => {
+        this.reset();
+        this.state.build(state, guest);
+      },
+    };
+  }
+
+  /** Of a state that was built: whether such a DMA device is there and nobody watches it yet, as from now on `callback` does. */
+  watch(device: DeviceHandle, callback: InterfaceStateChangeCallback, context: unknown): boolean {
+    return this.state.watch(device, callback, context);
+  }
+
+  /** Whether faults wait for their handlers. */
+  get hasPendingFaults(): boolean {
+    return this.faults.pending.length > 0;
+  }
+
+  /** Goes on with the faults of a state that was built. */
+  resumeFaults(): void {
+    this.faults.resume();
   }
 
   /** As if just made: nothing is attached, no handle is valid. The statistics and DMA Guard's policy stay. */

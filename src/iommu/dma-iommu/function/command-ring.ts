@@ -34,7 +34,6 @@ function reservedWords(name: OperationName): Int32Array {
 
 export class CommandRing {
   private readonly command = new Entry(commandLayout.bytes);
-  private scheduled = false;
 
   constructor(
     private readonly core: FunctionCore,
@@ -47,18 +46,19 @@ export class CommandRing {
 
   /** There may be something to do: new commands, room for completions, an error cleared, a state change. */
   wake(): void {
-    if (this.scheduled) return;
-    this.scheduled = true;
+    const { work } = this.core;
+    if (work.has('commands')) return;
+    work.add('commands');
     this.core.later(() => this.run());
   }
 
   /** The rings are stopped: the job that was under way will not run. */
   stop(): void {
-    this.scheduled = false;
+    this.core.work.delete('commands');
   }
 
   private run(): void {
-    this.scheduled = false;
+    this.core.work.delete('commands');
     const { core, ring, completions } = this;
     const { lists, comparisons } = this.parts;
     const last = comparisons() + COMPARISONS_PER_JOB;

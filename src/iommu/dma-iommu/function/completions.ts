@@ -3,6 +3,16 @@
  * no command is taken before the one ahead of it has its completion in the ring.
  */
 import { MemoryStatus } from '../../../memory/guest-memory.ts';
+import {
+  StateError,
+  type StateValue,
+  stateBytes,
+  stateFields,
+  stateFlag,
+  stateList,
+  stateNumber,
+} from '../../../pci/state.ts';
+import { HANDLE_MAX } from '../limits.ts';
 import type { InterfaceStateChange } from '../types.ts';
 import type { FunctionCore } from './core.ts';
 import type { Interrupts } from './interrupts.ts';
@@ -14,6 +24,8 @@ import { Entry } from './struct.ts';
 const { fields } = completionLayout;
 const RESULT_OFFSET = fields.result.offset;
 const FIRST_WORD_BYTES = 4;
+/** In a saved state, in place of a device: the answer to a command. */
+const ANSWER = -1;
 
 interface Waiting {
   readonly entry: Entry;
@@ -113,6 +125,50 @@ export class Completions {
   reset(): void {
     this.writing = false;
     this.waiting.length = 0;
+  }
+
+  /** `deviceOf`: whose registration it is; 0: nobody's any more. */
+  save(deviceOf: (registration: object) => number): StateValue {
+    return this.waiting.map(({ entry, source, registration }) => ({
+      entry: entry.bytes.slice(),
+      interrupt: source !== -1,
+      device: registration === undefined ? ANSWER : deviceOf(registration),
+    }));
+  }
+
+  /**
+   * As `Saveable.restore`; `devices` are those with a registration, whose keys `keyOf` knows when the state is taken over. A
+   * registration has one entry, or two of which the first could not be written.
+   */
+  restore(state: unknown, devices: ReadonlySet<number>, keyOf: (device: number) => object | undefined): () => void {
+    const what = 'a completion that waits';
+    const seen = new Set<number>();
+    const list = stateList(state, 'the completions that wait', 2 + devices.size).map((one, place) => {
+      const waiting = stateFields(one, what, ['entry', 'interrupt', 'device']);
+      const device = stateNumber(waiting.device, what, ANSWER, HANDLE_MAX);
+      const gone = device === 0 && place === 0;
+      if (seen.has(device) || (device !== ANSWER && !gone && !devices.has(device)))
+        throw new StateError(`${what} is for a registration that there is not`);
+      if (place > 0 || device === ANSWER) seen.add(device);
+      const interrupt = stateFlag(waiting.interrupt, what);
+      if (!interrupt && device !== ANSWER) throw new StateError(`${what} is a state change without an interrupt`);
+      const entry = new Entry(completionLayout.bytes);
+      entry.bytes.set(stateBytes(waiting.entry, what, completionLayout.bytes));
+      const kind = device === ANSWER ? CompletionKind.command : CompletionKind.stateChange;
+      if (entry.get(fields.kind) !== kind) throw new StateError(`${what} is of another kind`);
+      return { device, interrupt, entry };
+    });
+    return () => {
+      for (const { device, interrupt, entry } of list) {
+        if (device === ANSWER) {
+          this.answer.entry.bytes.set(entry.bytes);
+          this.answer.source = interrupt ? Source.completion : -1;
+          this.waiting.push(this.answer);
+        } else {
+          this.waiting.push({ entry, source: Source.stateChange, registration: keyOf(device) ?? {} });
+        }
+      }
+    };
   }
 
   private find(registration: object): number {

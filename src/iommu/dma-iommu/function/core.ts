@@ -4,6 +4,7 @@ import type { InterruptLine, JobQueue } from '../../../pci/ports.ts';
 import type { RegisterFile } from '../../../pci/registers.ts';
 import { type Events, noEvents } from '../../../trace/events.ts';
 import type { Trace, TraceValue } from '../../../trace/trace.ts';
+import type { PendingWork } from '../pending-work.ts';
 
 export interface FunctionParts {
   readonly name: string;
@@ -12,6 +13,8 @@ export interface FunctionParts {
   readonly jobs: JobQueue;
   readonly trace: Trace;
   readonly registers: RegisterFile;
+  /** Default: a new one. */
+  readonly work?: PendingWork | undefined;
 }
 
 export class FunctionCore {
@@ -21,6 +24,8 @@ export class FunctionCore {
   /** Grows whenever the rings are enabled, disabled or reset: whoever waited for guest memory compares it and gives up. */
   cycle = 0;
 
+  /** What is queued: a change of `cycle` calls it off, but for the probe. */
+  readonly work: PendingWork;
   readonly records: Events;
   /** Its number in events. */
   readonly source: number;
@@ -28,6 +33,7 @@ export class FunctionCore {
   constructor(private readonly parts: FunctionParts) {
     this.records = parts.trace.records ?? noEvents;
     this.source = this.records.sourceId(parts.name);
+    this.work = parts.work ?? new Set();
     this.memory = parts.memory;
     this.line = parts.line;
     this.registers = parts.registers;

@@ -1,5 +1,7 @@
 /** Faults on their way to the guest. A full ring loses them, and counts them. */
 import { MemoryStatus } from '../../../memory/guest-memory.ts';
+import { type StateValue, stateFields, stateFlag, stateList, stateNumber } from '../../../pci/state.ts';
+import { savedFault, savedWide, stateFault, stateWide } from '../saved-values.ts';
 import { type DeviceFaultHandler, type FaultInformation, FaultInformationArch } from '../types.ts';
 import type { FunctionCore } from './core.ts';
 import type { Interrupts } from './interrupts.ts';
@@ -11,8 +13,9 @@ import { Entry } from './struct.ts';
 
 const { fields } = faultLayout;
 const FIRST_WORD_BYTES = 4;
+const SEQUENCE_MAX = 0xffff_ffff;
 
-interface PendingFault {
+export interface RingFault {
   readonly context: bigint;
   readonly fault: FaultInformation;
   readonly sequence: number;
@@ -21,13 +24,12 @@ interface PendingFault {
 export class FaultRing {
   private readonly overflow: number;
   private readonly entry = new Entry(faultLayout.bytes);
-  private readonly pending: PendingFault[] = [];
-  private scheduled = false;
+  private readonly pending: RingFault[] = [];
   /** Counts faults, lost ones too, since the rings were enabled. */
   private sequence = 0;
   /** The last fault was lost: only the first of a row is noted. */
   private losing = false;
-  private life = 0;
+  private current: DeviceFaultHandler | undefined;
 
   constructor(
     private readonly core: FunctionCore,
@@ -39,10 +41,16 @@ export class FaultRing {
 
   /** The handler to give to the unit, with the guest's context as `faultContext`. Deaf after a reset. */
   handler(): DeviceFaultHandler {
-    const { life } = this;
-    return (context, fault) => {
-      if (life === this.life) this.take(typeof context === 'bigint' ? context : 0n, fault);
+    if (this.current !== undefined) return this.current;
+    const handler: DeviceFaultHandler = (context, fault) => {
+      if (handler === this.current) this.take(typeof context === 'bigint' ? context : 0n, fault);
     };
+    this.current = handler;
+    return handler;
+  }
+
+  isOwn(handler: DeviceFaultHandler): boolean {
+    return handler === this.current;
   }
 
   start(): void {
@@ -56,20 +64,51 @@ export class FaultRing {
   }
 
   reset(): void {
-    this.life++;
+    this.current = undefined;
     this.clear();
   }
 
   /** There is room again, or software cleared an error. */
   wake(): void {
-    if (this.scheduled || this.pending.length === 0) return;
-    this.scheduled = true;
+    const { work } = this.core;
+    if (work.has('faultRing') || this.pending.length === 0) return;
+    work.add('faultRing');
     this.core.later(() => this.drain());
+  }
+
+  save(): StateValue {
+    const pending = this.pending.map(({ context, fault, sequence }) => ({
+      context: savedWide(context),
+      fault: savedFault(fault),
+      sequence,
+    }));
+    return { pending, sequence: this.sequence, losing: this.losing };
+  }
+
+  /** As `Saveable.restore`; `wake` goes on with what waits. */
+  restore(state: unknown): { readonly waits: boolean; readonly apply: () => void } {
+    const fields = stateFields(state, 'the fault ring', ['pending', 'sequence', 'losing']);
+    const sequence = stateNumber(fields.sequence, 'the sequence of faults', 0, SEQUENCE_MAX);
+    const losing = stateFlag(fields.losing, 'whether faults are lost');
+    const pending = stateList(fields.pending, 'the faults for the ring', FAULTS_PENDING_MAX).map((one): RingFault => {
+      const fault = stateFields(one, 'a fault for the ring', ['context', 'fault', 'sequence']);
+      return {
+        context: stateWide(fault.context, 'the context of a fault'),
+        fault: stateFault(fault.fault),
+        sequence: stateNumber(fault.sequence, 'the sequence of a fault', 0, SEQUENCE_MAX),
+      };
+    });
+    const apply = () => {
+      this.pending.push(...pending);
+      this.sequence = sequence;
+      this.losing = losing;
+    };
+    return { waits: pending.length > 0, apply };
   }
 
   private clear(): void {
     this.pending.length = 0;
-    this.scheduled = false;
+    this.core.work.delete('faultRing');
     this.losing = false;
   }
 
@@ -85,7 +124,7 @@ export class FaultRing {
   }
 
   private drain(): void {
-    this.scheduled = false;
+    this.core.work.delete('faultRing');
     const { core, ring, pending } = this;
     const { cycle } = core;
     // What comes while memory is waited for is written, too: their number is limited by what fits the ring.
@@ -119,7 +158,7 @@ export class FaultRing {
     this.core.note('dmaIommu.faultLost', { requesterId, lost: words[this.overflow]! >>> 0 });
   }
 
-  private encode({ context, fault, sequence }: PendingFault): void {
+  private encode({ context, fault, sequence }: RingFault): void {
     const { entry } = this;
     entry.bytes.fill(0);
     entry.set(fields.phase, this.ring.phase);

@@ -2,9 +2,12 @@
 import type { GuestMemory } from '../../../memory/guest-memory.ts';
 import type { InterruptLine, JobQueue } from '../../../pci/ports.ts';
 import { type FieldHandle, type RegisterAccess, RegisterFile, type RegisterHandler } from '../../../pci/registers.ts';
+import type { Saveable } from '../../../pci/state.ts';
 import type { Trace } from '../../../trace/trace.ts';
 import type { DmaIommuOperations } from '../operations.ts';
+import type { PendingWork } from '../pending-work.ts';
 import type { Compat, DeviceDirectory } from '../types.ts';
+import type { DmaIommu } from '../unit.ts';
 import { CommandRing } from './command-ring.ts';
 import { Completions } from './completions.ts';
 import { FunctionCore } from './core.ts';
@@ -19,6 +22,7 @@ import type { DmaIommuControl } from './ports.ts';
 import { ProbeRegisters } from './probe.ts';
 import { dmaIommuRegisters, Source } from './registers.ts';
 import { Ring } from './ring.ts';
+import { DmaIommuState } from './state.ts';
 import { StateChanges } from './state-changes.ts';
 import type { TranslationSwitch } from './translation-switch.ts';
 
@@ -37,6 +41,8 @@ export interface DmaIommuFunctionOptions {
   readonly compat?: Compat;
   /** Read every command a second time before it is carried out, to find those that software changes meanwhile. Default false. */
   readonly checks?: boolean | undefined;
+  /** Where it says what it has queued: share it with the unit. Default: a new one. */
+  readonly work?: PendingWork | undefined;
 }
 
 const ENABLE = 1 << 0;
@@ -79,12 +85,13 @@ export class DmaIommuFunction implements RegisterHandler {
     translation,
     compat,
     checks = false,
+    work,
   }: DmaIommuFunctionOptions) {
     this.registers = new RegisterFile(dmaIommuRegisters(compat), trace, name);
     const { registers } = this;
     this.operations = operations;
     this.translation = translation;
-    this.core = new FunctionCore({ name, memory, line, jobs, trace, registers });
+    this.core = new FunctionCore({ name, memory, line, jobs, trace, registers, work });
     const { core } = this;
     this.interrupts = new Interrupts(core);
     const failed = () => {
@@ -145,6 +152,30 @@ export class DmaIommuFunction implements RegisterHandler {
 
   /** As after power-on, the unit included: whatever the guest made there is gone. */
   reset(): void {
+    this.clear();
+    this.core.line.lower();
+  }
+
+  /** What is saved of it and of the unit, which must be the one that its operations are. Both must have the same `work`. */
+  stateWith(unit: DmaIommu): Saveable {
+    const { core, translation, commands, completions, faults, stateChanges, probe } = this;
+    const clear = () => this.clear();
+    const rings = this.rings();
+    return new DmaIommuState({
+      core,
+      unit,
+      translation,
+      rings,
+      commands,
+      completions,
+      faults,
+      stateChanges,
+      probe,
+      clear,
+    });
+  }
+
+  private clear(): void {
     this.core.cycle++;
     for (const ring of this.rings()) ring.stop();
     this.commands.stop();
@@ -153,7 +184,6 @@ export class DmaIommuFunction implements RegisterHandler {
     this.stateChanges.reset();
     this.probe.reset();
     this.registers.reset();
-    this.core.line.lower();
     this.translation.reset();
     this.operations.reset();
   }

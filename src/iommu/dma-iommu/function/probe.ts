@@ -12,6 +12,15 @@ const FRAME_LOW_SHIFT = 12;
 const OFFSET_MASK = 0xfff;
 const NO_PASID = -1;
 
+/** What was asked, as the registers were when it was. */
+export interface Probe {
+  readonly requesterId: number;
+  readonly pasid: number;
+  readonly high: number;
+  readonly low: number;
+  readonly access: number;
+}
+
 export class ProbeRegisters {
   private readonly device: FieldHandle;
   private readonly pasid: FieldHandle;
@@ -23,6 +32,7 @@ export class ProbeRegisters {
   private readonly domain: number;
   /** Grows with every reset: a result that comes too late is nobody's. Rings are not its concern, so neither is their cycle. */
   private life = 0;
+  private probed: Probe | undefined;
 
   constructor(
     private readonly core: FunctionCore,
@@ -42,6 +52,7 @@ export class ProbeRegisters {
 
   reset(): void {
     this.life++;
+    this.core.work.delete('probe');
   }
 
   /** Software wrote PROBE_COMMAND. While a probe runs the register keeps what it was. */
@@ -62,13 +73,26 @@ export class ProbeRegisters {
     const pasid = registers.get(this.pasidValid) === 1 ? registers.get(this.pasid) : NO_PASID;
     const high = words[this.iova + 1]!;
     const low = words[this.iova]!;
+    this.begin({ requesterId, pasid, high, low, access: access === 0 ? Access.read : access });
+  }
+
+  /** undefined: none waits. */
+  get waiting(): Probe | undefined {
+    return this.core.work.has('probe') ? this.probed : undefined;
+  }
+
+  /** Has a probe answered by a job. */
+  begin(probe: Probe): void {
     const { life } = this;
+    this.probed = probe;
+    this.core.work.add('probe');
     this.push(() => {
-      if (life === this.life) this.run(life, requesterId, pasid, high, low, access === 0 ? Access.read : access);
+      if (life === this.life) this.run(life, probe);
     });
   }
 
-  private run(life: number, requesterId: number, pasid: number, high: number, low: number, access: number): void {
+  private run(life: number, { requesterId, pasid, high, low, access }: Probe): void {
+    this.core.work.delete('probe');
     const answer = this.translation.probe(requesterId, pasid, high, low, access);
     // The walk may have waited for guest memory, and a reset may have come meanwhile.
     if (life !== this.life) return;

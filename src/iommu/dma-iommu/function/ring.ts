@@ -4,6 +4,7 @@
  */
 import { FRAME_BYTES, FRAME_SHIFT } from '../../../memory/guest-memory.ts';
 import type { FieldHandle } from '../../../pci/registers.ts';
+import { StateError, type StateValue, stateFields, stateFlag, stateNumber } from '../../../pci/state.ts';
 import { address64 } from '../../address64.ts';
 import type { FunctionCore } from './core.ts';
 import { ADDRESS_BITS, RING_ALIGNMENT, RING_SIZE_MAX, RING_SIZE_MIN } from './limits.ts';
@@ -140,6 +141,43 @@ export class Ring {
     if (registers.get(this.failed) === 1 || registers.get(this.code) === RingError.none) return;
     registers.set(this.code, RingError.none);
     if (enabled && !this.placed) this.place();
+  }
+
+  save(): StateValue {
+    return { placed: this.placed, phase: this.phase };
+  }
+
+  /** As `Saveable.restore`; `words` are the registers that are restored with it. */
+  restore(
+    state: unknown,
+    words: Int32Array,
+    enabled: boolean,
+  ): { readonly running: boolean; readonly apply: () => void } {
+    const what = `the ${this.name.toLowerCase()} ring`;
+    const fields = stateFields(state, what, ['placed', 'phase']);
+    const placed = stateFlag(fields.placed, what);
+    const phase = stateNumber(fields.phase, what, 0, 1);
+    const size = words[this.size]!;
+    const address = address64(words[this.base + 1]!, words[this.base]!);
+    const absent = this.options.optional === true && size === 0;
+    if (placed && (!enabled || absent || this.misplaced(address, size) !== RingError.none))
+      throw new StateError(`${what} is said to be where it cannot be`);
+    const mask = placed ? (1 << size) - 1 : 0;
+    const most = enabled ? mask : (1 << RING_SIZE_MAX) - 1;
+    stateNumber(words[this.headWord], `the head of ${what}`, 0, most);
+    stateNumber(words[this.tailWord], `the tail of ${what}`, 0, most);
+    const bits = ({ word, shift, mask: field }: FieldHandle) => (words[word]! >>> shift) & field;
+    const failed = bits(this.failed) === 1;
+    const code = stateNumber(bits(this.code), `the error of ${what}`, 0, RingError.memory);
+    if (failed !== (code !== RingError.none))
+      throw new StateError(`${what} has an error without a code, or a code without`);
+    const apply = () => {
+      this.placed = placed;
+      this.phase = phase;
+      this.mask = mask;
+      if (placed) this.firstFrame = Number(address >> BigInt(FRAME_SHIFT));
+    };
+    return { running: placed && !failed, apply };
   }
 
   private get used(): number {

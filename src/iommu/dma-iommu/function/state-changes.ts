@@ -11,6 +11,7 @@ import type { StateChangeAddress } from './completions.ts';
 
 interface Registration {
   readonly callback: bigint;
+  readonly context: bigint;
   readonly stateChangeCallback: InterfaceStateChangeCallback;
   readonly key: object;
 }
@@ -19,6 +20,12 @@ const { opcode } = operations.registerInterfaceStateChangeCallback;
 
 /** Given to the unit for a callback that the guest has not registered, which no registration is made with. */
 const unknownCallback: InterfaceStateChangeCallback = () => {};
+
+export interface Registered {
+  readonly device: DeviceHandle;
+  readonly callback: bigint;
+  readonly context: bigint;
+}
 
 export interface StateChangeSink {
   stateChanged(registration: object, about: StateChangeAddress, change: InterfaceStateChange): void;
@@ -38,21 +45,14 @@ export class StateChanges {
   ) {}
 
   register(dmaDevice: DeviceHandle, stateFields: number, callback: bigint, context: bigint): number {
-    const { life } = this;
-    const key = {};
-    const about = { opcode, device: dmaDevice, callback, context };
-    const stateChangeCallback: InterfaceStateChangeCallback = change => {
-      if (life !== this.life) return;
-      this.sink.stateChanged(key, about, change);
-      this.wake();
-    };
+    const { key, stateChangeCallback } = this.callbackOf(dmaDevice, callback, context);
     const { status } = this.operations.registerInterfaceStateChangeCallback({
       stateChangeCallback,
       context,
       dmaDevice,
       stateFields,
     });
-    if (status === NtStatus.SUCCESS) this.registrations.set(dmaDevice, { callback, stateChangeCallback, key });
+    if (status === NtStatus.SUCCESS) this.registrations.set(dmaDevice, { callback, context, stateChangeCallback, key });
     else this.sink.forget(key);
     return status;
   }
@@ -70,6 +70,47 @@ export class StateChanges {
   deviceDeleted(dmaDevice: DeviceHandle): void {
     const present = this.registrations.get(dmaDevice);
     if (present !== undefined) this.drop(dmaDevice, present);
+  }
+
+  /** Whether it stands for one of the guest's. */
+  isOwn(stateChangeCallback: InterfaceStateChangeCallback): boolean {
+    for (const one of this.registrations.values()) if (one.stateChangeCallback === stateChangeCallback) return true;
+    return false;
+  }
+
+  /** The device whose registration has this key; 0: none any more. */
+  deviceOf(key: object): number {
+    for (const [device, one] of this.registrations) if (one.key === key) return device;
+    return 0;
+  }
+
+  /** The key of a device's registration. */
+  keyOf(device: number): object | undefined {
+    return this.registrations.get(device as DeviceHandle)?.key;
+  }
+
+  /** Device, callback and context of each. */
+  all(): Registered[] {
+    return [...this.registrations].map(([device, { callback, context }]) => ({ device, callback, context }));
+  }
+
+  /** A registration of a saved state, which the unit gets by `watch`. */
+  restore({ device, callback, context }: Registered, watch: (callback: InterfaceStateChangeCallback) => void): void {
+    const { key, stateChangeCallback } = this.callbackOf(device, callback, context);
+    this.registrations.set(device, { callback, context, stateChangeCallback, key });
+    watch(stateChangeCallback);
+  }
+
+  private callbackOf(device: DeviceHandle, callback: bigint, context: bigint) {
+    const { life } = this;
+    const key = {};
+    const about = { opcode, device, callback, context };
+    const stateChangeCallback: InterfaceStateChangeCallback = change => {
+      if (life !== this.life) return;
+      this.sink.stateChanged(key, about, change);
+      this.wake();
+    };
+    return { key, stateChangeCallback };
   }
 
   reset(): void {
