@@ -6,8 +6,9 @@ import { copyIn } from '../../images/guest/copy-in.ts';
 import { shellWord } from '../../qemu/command-line.ts';
 import { ExitStatus, UsageError } from './errors.ts';
 import { GuestClient, GuestFailure } from './guest/client.ts';
-import { parseCopy } from './guest/copies.ts';
+import { copyTo, parseCopy } from './guest/copies.ts';
 import { FailureReason, MAX_TIMEOUT_MS } from './guest/protocol.ts';
+import { giveBackDevices, RELEASE_DEVICES } from './guest/vfio-devices.ts';
 
 /** As ssh(1) and timeout(1) have them: no status of the command's own is known. */
 const STATUS_UNKNOWN = 255;
@@ -57,7 +58,11 @@ export function addGuest(program: Command): void {
     .addHelpText('after', STATUSES)
     .action(exec);
   sub(group, 'push <file> [guest-path]', 'put a file into the guest, as /root/NAME or GUEST-PATH').action(push);
-  sub(group, 'load <module> [parameters...]', 'load a kernel module (.ko) of yours in the guest').action(load);
+  sub(
+    group,
+    'load <module> [parameters...]',
+    'load a kernel module (.ko) of yours in the guest; vfio-pci lets go of its devices for it',
+  ).action(load);
   sub(group, 'log', "print the guest kernel's log").action(log);
   sub(group, 'wait', "wait until the guest's agent answers")
     .option('--timeout <seconds>', `for how long at most (default: ${WAIT_SECONDS})`, seconds)
@@ -90,7 +95,7 @@ export function commandLine(words: readonly string[]): string {
 }
 
 async function push(file: string, guestPath: string | undefined, flags: GuestFlags): Promise<void> {
-  const copy = parseCopy(guestPath === undefined ? file : `${file}:${guestPath}`);
+  const copy = guestPath === undefined ? parseCopy(file) : copyTo(file, guestPath);
   await withGuest(flags, guest => copyFile(guest, copy.file, copy.guestPath));
 }
 
@@ -99,8 +104,11 @@ async function load(module: string, parameters: readonly string[], flags: GuestF
   await withGuest(flags, async guest => {
     const guestPath = `${MODULE_FOLDER}/${basename(file)}`;
     await copyFile(guest, file, guestPath);
+    const taken = await guest.run(RELEASE_DEVICES, { timeoutMs: STEP_TIMEOUT_MS });
     const words = ['insmod', guestPath, ...parameters].map(shellWord).join(' ');
     const { status, output } = await guest.run(words, { timeoutMs: STEP_TIMEOUT_MS });
+    const back = giveBackDevices(taken.output);
+    if (back !== undefined) await guest.run(back, { timeoutMs: STEP_TIMEOUT_MS });
     if (status === 0) return;
     for (const line of output) console.error(line);
     const kernel = await guest.run(`dmesg | tail -n ${SHOWN_LOG_LINES}`, { timeoutMs: STEP_TIMEOUT_MS });
@@ -133,6 +141,8 @@ async function copyFile(guest: GuestClient, file: string, guestPath: string): Pr
 
 /** What the guest's failures mean to a shell. `timeoutMs`: for how long a guest may be missing. */
 async function withGuest(flags: GuestFlags, use: (guest: GuestClient) => Promise<void>, timeoutMs = 0): Promise<void> {
+  // From the environment, where that counts as not there.
+  if (flags.dir === '') throw new UsageError('say where the guest runs: --dir DIR, or VIOMMU_GUEST_DIR');
   try {
     const guest = await GuestClient.connect(flags.dir, timeoutMs);
     try {

@@ -39,7 +39,7 @@ export function addServerOptions(command: Command): Command {
         "take the machine from 'viommu serve --on-demand' there: a directory shared with it, or ws://HOST:PORT or wss://HOST:PORT",
       ).env('VIOMMU_SERVER'),
     )
-    .addOption(new Option('--token <text>', 'the token that the server wants').env('VIOMMU_TOKEN'))
+    .option('--token <text>', 'the token that the server wants (default: VIOMMU_TOKEN, or that in the directory)')
     .option('--token-file <file>', 'a file with that token')
     .option('--ca <file>', 'certificates (PEM) to trust instead of those of the system, for wss://')
     .option(
@@ -56,10 +56,14 @@ export function machineSource(flags: ServerFlags): MachineSource<GuestMachine> {
   return place === undefined ? localMachines : serverMachines(place);
 }
 
-/** undefined: nothing is said of a server. Throws a UsageError or a CommandFailure. */
-export function serverPlace(flags: ServerFlags): ServerPlace | undefined {
+/**
+ * undefined: nothing is said of a server. A directory has its server's token: only one that was given by flags takes its place.
+ * Throws a UsageError or a CommandFailure.
+ */
+export function serverPlace(flags: ServerFlags, environment: NodeJS.ProcessEnv = process.env): ServerPlace | undefined {
   const { server, grace } = flags;
-  if (server === undefined) {
+  // A variable of the environment that is empty counts as one that is not there.
+  if (server === undefined || server === '') {
     if (flags.tokenFile !== undefined || flags.ca !== undefined || grace !== undefined) {
       throw new UsageError('--token-file, --ca and --grace are about a server: say which, by --server DIR or URL');
     }
@@ -68,7 +72,8 @@ export function serverPlace(flags: ServerFlags): ServerPlace | undefined {
   const token = flags.tokenFile === undefined ? flags.token : read(flags.tokenFile).toString('utf8').trim();
   const ca = flags.ca === undefined ? undefined : read(flags.ca);
   if (URL_PATTERN.test(server)) {
-    return { kind: 'url', url: server, token, ca, graceMilliseconds: (grace ?? DEFAULT_GRACE_SECONDS) * 1000 };
+    const known = token ?? (environment.VIOMMU_TOKEN || undefined);
+    return { kind: 'url', url: server, token: known, ca, graceMilliseconds: (grace ?? DEFAULT_GRACE_SECONDS) * 1000 };
   }
   if (server.includes('://')) {
     throw new UsageError(

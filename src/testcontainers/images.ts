@@ -26,7 +26,7 @@ export async function requireImage(image: string): Promise<void> {
 export function missingImage(image: string, error: unknown): string {
   const why = error instanceof Error ? error.message : String(error);
   return (
-    `there is no image '${image}' here, and it cannot be pulled (${why}): build viommu's images as its docs/containers.md says, ` +
-    'or name others by VIOMMU_SERVER_IMAGE and VIOMMU_QEMU_IMAGE'
+    `there is no image '${image}' here, and it cannot be pulled (${why}): build it from a checkout of viommu's ` +
+    'repository as docs/containers.md says (the npm package has no sources for it), or name others by VIOMMU_SERVER_IMAGE and VIOMMU_QEMU_IMAGE'
   );
 }

@@ -4,6 +4,7 @@ import { basename } from 'node:path';
 import { GenericContainer } from 'testcontainers';
 import { checkDescription, type MachineDescription } from '../machine/description.ts';
 import { parsePolicy } from '../trace/sanitizer/policy.ts';
+import { withBind } from './binds.ts';
 import { qemuImage, requireImage } from './images.ts';
 import { GUEST_DIRECTORY, GuestReady } from './ready.ts';
 import { type LoadedModule, RECORDING, StartedQemuGuestContainer } from './started-qemu-guest.ts';
@@ -145,14 +146,17 @@ export class QemuGuestContainer extends GenericContainer {
         { content: JSON.stringify(settings.machine), target: MACHINE_FILE, mode: 0o644 },
       ]);
     }
+    let network: string | undefined;
     if (settings.bridge) {
-      const network = networkOf(server);
+      network = guestNetwork(this.networkMode, server.getNetworkNames());
       if (network !== DEFAULT_NETWORK) this.withNetworkMode(network);
       this.withEnvironment({ VIOMMU_TOKEN: server.token });
     } else {
-      this.withNetworkMode('none').withBindMounts([{ source: server.volumeName, target: SERVER_DIRECTORY }]);
+      // It needs none by itself.
+      if (this.networkMode === undefined) this.withNetworkMode('none');
+      this.hostConfig.Binds = withBind(this.hostConfig.Binds, server.volumeName, SERVER_DIRECTORY);
     }
-    this.withCommand(bootCommand(settings, serverAddress(server, settings.bridge)));
+    this.withCommand(bootCommand(settings, serverAddress(server, network)));
     return await StartedQemuGuestContainer.finish(await super.start(), server, settings.modules, settings.record);
   }
 }
@@ -182,15 +186,22 @@ function fileAt(index: number, hostPath: string): string {
   return `${FILES}/${index}/${basename(hostPath).replaceAll(':', '_')}`;
 }
 
-function serverAddress(server: StartedViommuContainer, bridge: boolean): string {
-  if (!bridge) return SERVER_DIRECTORY;
-  return `ws://${server.getIpAddress(networkOf(server))}:${SERVER_PORT}`;
+/** `network`: by which it is reached; undefined: by the directory that both have. */
+function serverAddress(server: StartedViommuContainer, network: string | undefined): string {
+  if (network === undefined) return SERVER_DIRECTORY;
+  return `ws://${server.getIpAddress(network)}:${SERVER_PORT}`;
 }
 
-function networkOf(server: StartedViommuContainer): string {
-  const [network] = server.getNetworkNames();
-  if (network === undefined || network === 'none')
-    throw new Error('the server is in no network: start it in one for withBridge()');
+/** In which network a guest reaches its server: the one that the test has said, or the server's. Throws where the server is not in it. */
+export function guestNetwork(wanted: string | undefined, ofServer: readonly string[]): string {
+  const networks = ofServer.filter(name => name !== 'none');
+  const network = wanted ?? networks[0];
+  if (network === undefined) throw new Error('the server is in no network: start it in one for withBridge()');
+  if (!networks.includes(network)) {
+    throw new Error(
+      `the server is not in the network '${network}': with withBridge() the guest must share one with it`,
+    );
+  }
   return network;
 }
 

@@ -22,12 +22,6 @@ const RECORDING_TIMEOUT_MS = 10_000;
 const RETRY_MS = 200;
 /** Our own command's errors begin so; what the guest says is on standard output. */
 const OWN_ERROR = /^viommu: /m;
-/**
- * The stock guest gives the machine's devices to vfio-pci. A driver of their own gets them where nobody has them when it comes.
- */
-const RELEASE_DEVICES =
-  'cd /sys/bus/pci/drivers/vfio-pci 2>/dev/null || exit 0; for d in 0000:*; do [ -e "$d" ] && echo "$d" >unbind; done; true';
-
 export interface LoadedModule {
   readonly path: string;
   readonly parameters?: string;
@@ -49,6 +43,7 @@ export class StartedQemuGuestContainer extends AbstractStartedContainer {
   private readonly beforeStop: (() => Promise<void>)[] = [];
   private stopped = false;
   private kernelRelease: string | undefined;
+  private readonly release: () => void;
 
   private constructor(
     container: StartedTestContainer,
@@ -58,6 +53,7 @@ export class StartedQemuGuestContainer extends AbstractStartedContainer {
     private readonly hasRecording: boolean,
   ) {
     super(container);
+    this.release = server.holdGuest(this);
   }
 
   /** For `QemuGuestContainer.start`. Ends the container where the guest does not become what was asked for. */
@@ -96,8 +92,7 @@ export class StartedQemuGuestContainer extends AbstractStartedContainer {
 
   /** Loads a kernel module; devices that the stock guest holds for vfio-pci are free for it. `parameters`: e.g. `debug=1`. */
   async loadModule(path: string, parameters?: string): Promise<void> {
-    checkModule(path, readFileSync(path), await this.release());
-    await this.run(RELEASE_DEVICES);
+    checkModule(path, readFileSync(path), await this.runningRelease());
     const file = `/tmp/${randomUUID()}/${basename(path)}`;
     await this.copyFilesToContainer([{ source: path, target: file, mode: 0o644 }]);
     await this.must('load', file, ...(parameters?.split(/\s+/).filter(word => word !== '') ?? []));
@@ -160,7 +155,11 @@ export class StartedQemuGuestContainer extends AbstractStartedContainer {
     await this.machine.stop();
   }
 
-  private async release(): Promise<string> {
+  protected override async containerStopped(): Promise<void> {
+    this.release();
+  }
+
+  private async runningRelease(): Promise<string> {
     this.kernelRelease ??= (await this.run('uname -r')).output.trim();
     return this.kernelRelease;
   }

@@ -10,8 +10,14 @@ export const SERVER_PORT = 7180;
 /** Where the server's image has its sockets, and guests look for them. */
 export const SERVER_DIRECTORY = '/run/viommu';
 
+/** A guest, as its server knows it. */
+interface Stoppable {
+  stop(): Promise<unknown>;
+}
+
 export class StartedViommuContainer extends AbstractStartedContainer {
   private readonly attached = new Set<TestMachine>();
+  private readonly guests = new Set<Stoppable>();
 
   constructor(
     container: StartedTestContainer,
@@ -76,7 +82,14 @@ export class StartedViommuContainer extends AbstractStartedContainer {
     }
   }
 
+  /** For guests: where the server is stopped first, it stops them, because they hold its volume. Gives what takes that back. */
+  holdGuest(guest: Stoppable): () => void {
+    this.guests.add(guest);
+    return () => this.guests.delete(guest);
+  }
+
   protected override async containerStopping(): Promise<void> {
+    for (const guest of [...this.guests]) await guest.stop();
     for (const machine of this.attached) await machine.stop();
     this.attached.clear();
   }

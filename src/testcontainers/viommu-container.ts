@@ -8,6 +8,7 @@
  */
 import { GenericContainer, Wait } from 'testcontainers';
 import { newToken } from '../inspector/access.ts';
+import { withBind } from './binds.ts';
 import { requireImage, serverImage } from './images.ts';
 import { SERVER_DIRECTORY, SERVER_PORT, StartedViommuContainer } from './started-viommu.ts';
 import { createVolume } from './volume.ts';
@@ -46,7 +47,7 @@ export class ViommuContainer extends GenericContainer {
     await requireImage(this.image);
     const volume = await createVolume();
     try {
-      this.withBindMounts([{ source: volume.name, target: SERVER_DIRECTORY }]);
+      this.hostConfig.Binds = withBind(this.hostConfig.Binds, volume.name, SERVER_DIRECTORY);
       return new StartedViommuContainer(await super.start(), volume, this.token);
     } catch (error) {
       await volume.remove();

@@ -39,6 +39,7 @@ describe('--server', () => {
   it('is not needed', () => {
     expect(serverPlace({})).toBeUndefined();
     expect(serverPlace({ token: 'of the environment' })).toBeUndefined();
+    expect(serverPlace({ server: '' })).toBeUndefined();
     expect(machineSource({})).toBe(localMachines);
   });
 
@@ -52,11 +53,20 @@ describe('--server', () => {
       ca: undefined,
     });
     expect(serverPlace({ server: path, token: 'mine' })).toMatchObject({ token: 'mine' });
+    expect(serverPlace({ server: path }, { VIOMMU_TOKEN: 'of another' })).toMatchObject({ token: 'there' });
   });
 
   it('URL has the grace of the transport, or what is said', () => {
     expect(serverPlace({ server: 'ws://lab:7180' })).toEqual(URL_PLACE);
     expect(serverPlace({ server: 'wss://lab:7180', grace: 0.5 })).toMatchObject({ graceMilliseconds: 500 });
+  });
+
+  it('URL has the token of the environment, unless a flag gives another or it is empty', () => {
+    const token = (flags: ServerFlags, VIOMMU_TOKEN: string) =>
+      serverPlace({ server: 'ws://lab:7180', ...flags }, { VIOMMU_TOKEN })?.token;
+    expect(token({}, 'of the environment')).toBe('of the environment');
+    expect(token({ token: 'mine' }, 'of the environment')).toBe('mine');
+    expect(token({}, '')).toBeUndefined();
   });
 
   it('reads the token and the certificates from files', () => {
@@ -104,7 +114,8 @@ describe('--server', () => {
     Object.assign(process.env, { VIOMMU_SERVER: 'ws://there', VIOMMU_TOKEN: 'secret' });
     try {
       const flags = addServerOptions(new Command('x')).parse([], { from: 'user' }).opts<ServerFlags>();
-      expect(flags).toEqual({ server: 'ws://there', token: 'secret' });
+      expect(flags).toEqual({ server: 'ws://there' });
+      expect(serverPlace(flags)).toMatchObject({ kind: 'url', token: 'secret' });
     } finally {
       process.env = before;
     }

@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { run } from '../../qemu/run.ts';
 import { Compose, type ServiceChanges } from './compose.ts';
 import { Docker } from './docker.ts';
-import { buildImages, containerEngine, type TestImages } from './engine.ts';
+import { buildImages, containerEngine, type TestImages, uniqueName } from './engine.ts';
 import { untilSays } from './health.ts';
 
 const engine = await containerEngine();
@@ -31,7 +31,7 @@ describe.skipIf(skipped)(`docker compose${skipped ? ` (${engine.skipped})` : ''}
   });
 
   async function open(changes: ServiceChanges = {}, environment: Record<string, string> = {}): Promise<Compose> {
-    compose = await Compose.open(`viommu-test-${randomBytes(4).toString('hex')}`, docker, images, changes, environment);
+    compose = await Compose.open(uniqueName(), docker, images, changes, environment);
     return compose;
   }
 
@@ -81,7 +81,9 @@ describe.skipIf(skipped)(`docker compose${skipped ? ` (${engine.skipped})` : ''}
     expect(await docker.inspect(guest, '{{.State.Running}}')).toBe('false');
     expect(Number(await docker.inspect(guest, '{{.State.ExitCode}}')), output).toBeGreaterThan(0);
     const { stderr } = await docker.try('logs', guest);
-    expect(stderr).toMatch(/server/);
+    expect(stderr).toMatch(
+      /^viommu: the machine is gone, and with it the guest's devices: the server \/run\/viommu: .+\. Look at what the server said/m,
+    );
   });
 
   it('runs with memory that is reached by messages', async () => {

@@ -2,6 +2,7 @@
  * The container engine that the tests of the project `containers` use, and the images that they use it with. The global set-up
  * has found or started it (setup.ts); tests only ask.
  */
+import { randomBytes } from 'node:crypto';
 import { baseImages } from './base-images.ts';
 import { Docker } from './docker.ts';
 
@@ -25,8 +26,37 @@ export interface TestImages {
   readonly debianBase: string;
 }
 
-/** On everything that the tests make. */
+/** On images that the tests make, and, with the run as its value, on containers and volumes. */
 export const TEST_LABEL = 'viommu.test';
+/** Where the global set-up leaves what tells this run's things from those of another one on the same engine. */
+export const RUN_VARIABLE = 'VIOMMU_TEST_RUN';
+
+/** For what the tests make with a label. */
+export function runLabel(): string {
+  return `${TEST_LABEL}=${runName()}`;
+}
+
+/** As testcontainers takes it. */
+export function runLabels(): Record<string, string> {
+  return { [TEST_LABEL]: runName() };
+}
+
+/** A name that nothing else has, by which the end of this run finds what was left. */
+export function uniqueName(): string {
+  return `${runPrefix(runName())}${randomBytes(4).toString('hex')}`;
+}
+
+/** What all names of a run start with. */
+export function runPrefix(run: string): string {
+  return `viommu-test-${run}-`;
+}
+
+function runName(): string {
+  const run = process.env[RUN_VARIABLE];
+  if (run === undefined)
+    throw new Error('this is not run in the test project `containers`, whose set-up names each run');
+  return run;
+}
 
 /** Each has a tag, because a builder without a tag on a stage forgets it with the next `image prune`. */
 const STAGES = ['dependencies', 'build', 'server', 'compiler', 'guest', 'qemu'] as const;

@@ -1,11 +1,15 @@
-import { randomBytes } from 'node:crypto';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Docker } from './docker.ts';
-import { buildImages, containerEngine, TEST_LABEL, type TestImages } from './engine.ts';
+import { buildImages, containerEngine, runLabel, type TestImages, uniqueName } from './engine.ts';
 import { untilHealthy } from './health.ts';
 
 const engine = await containerEngine();
 const skipped = 'skipped' in engine;
+
+/** The program and its packages, beyond the image with Node: three times what it is. */
+const MAX_SERVER_MEGABYTES = 30;
+/** QEMU, firmware, kernel and modules beyond that: a half more than it is. */
+const MAX_GUEST_MEGABYTES = 320;
 
 describe.skipIf(skipped)(`the images${skipped ? ` (${engine.skipped})` : ''}`, () => {
   const docker = new Docker(skipped ? '' : engine.host);
@@ -23,20 +27,26 @@ describe.skipIf(skipped)(`the images${skipped ? ` (${engine.skipped})` : ''}`, (
   });
 
   async function start(...argv: readonly string[]): Promise<string> {
-    const name = `viommu-test-${randomBytes(6).toString('hex')}`;
+    const name = uniqueName();
     made.push(name);
-    await docker.run('run', '--detach', '--name', name, '--label', `${TEST_LABEL}=1`, ...argv);
+    await docker.run('run', '--detach', '--name', name, '--label', runLabel(), ...argv);
     return name;
   }
 
   const once = (...argv: readonly string[]) => docker.run('run', '--rm', '--network', 'none', ...argv);
 
-  it('are small', async () => {
+  it('add little to the image that they are made from', async () => {
+    const megabytes: Record<string, number> = {};
     for (const [name, image] of Object.entries(images)) {
       const bytes = Number(await docker.run('image', 'inspect', '--format', '{{.Size}}', image));
-      console.log(`${name.padEnd(11)} ${image}: ${Math.round(bytes / 1e6)} MB`);
-      expect(bytes).toBeGreaterThan(0);
+      megabytes[name] = Math.round(bytes / 1e6);
+      console.log(`${name.padEnd(11)} ${image}: ${megabytes[name]} MB`);
     }
+    const { server = 0, qemu = 0, nodeBase = 0 } = megabytes;
+    expect(server - nodeBase).toBeGreaterThan(0);
+    expect(server - nodeBase).toBeLessThan(MAX_SERVER_MEGABYTES);
+    expect(qemu - server).toBeGreaterThan(0);
+    expect(qemu - server).toBeLessThan(MAX_GUEST_MEGABYTES);
   });
 
   it('have what they need at run time and nothing that only their build needs', async () => {
@@ -76,8 +86,8 @@ describe.skipIf(skipped)(`the images${skipped ? ` (${engine.skipped})` : ''}`, (
   });
 
   it('start a server that SIGTERM ends with status 0, and that leaves no file', async () => {
-    const volume = `viommu-test-${randomBytes(6).toString('hex')}`;
-    await docker.run('volume', 'create', '--label', `${TEST_LABEL}=1`, volume);
+    const volume = uniqueName();
+    await docker.run('volume', 'create', '--label', runLabel(), volume);
     volumes.push(volume);
     const mount = ['--volume', `${volume}:/run/viommu`];
     const name = await start('--network', 'none', ...mount, images.server);

@@ -50,8 +50,19 @@ export async function startPrivateEngine(): Promise<PrivateEngine> {
   await endLeftover(pidFile);
   // Short, because it holds unix sockets.
   const runtime = await mkdtemp(join(tmpdir(), 'viommu-engine-'));
+  try {
+    await makeNetwork();
+    return await startIn(home, pidFile, runtime);
+  } catch (error) {
+    removeNetwork();
+    await removeRuntime(runtime);
+    throw error;
+  }
+}
+
+/** Leaves the network and `runtime` to the caller where it throws. */
+async function startIn(home: string, pidFile: string, runtime: string): Promise<PrivateEngine> {
   const socket = join(runtime, 'docker.sock');
-  await makeNetwork();
   const logFile = join(runtime, 'log');
   const log = openSync(logFile, 'w');
   const daemon = spawn(
@@ -94,8 +105,6 @@ export async function startPrivateEngine(): Promise<PrivateEngine> {
   } catch (error) {
     await end(daemon, ended);
     release();
-    removeNetwork();
-    await removeRuntime(runtime);
     throw error;
   }
   return { docker, stop };

@@ -1,8 +1,9 @@
 /** The global set-up of the project `containers`: the machine's engine, or one of our own for as long as the tests run. */
+import { randomBytes } from 'node:crypto';
 import { withLock } from '../../qemu/cache.ts';
 import { CommandMissing } from '../../qemu/run.ts';
 import { Docker } from './docker.ts';
-import { ENGINE_VARIABLE, type Engine, TEST_LABEL } from './engine.ts';
+import { ENGINE_VARIABLE, type Engine, RUN_VARIABLE, runPrefix, TEST_LABEL } from './engine.ts';
 import { startPrivateEngine, whyNoPrivateEngine } from './private-engine.ts';
 
 const DEFAULT_HOST = 'unix:///var/run/docker.sock';
@@ -11,7 +12,9 @@ const say = (message: string) => console.error(`containers: ${message}`);
 let tearDown: (() => Promise<void>) | undefined;
 
 export async function setup(): Promise<void> {
-  const engine = await find();
+  const run = randomBytes(4).toString('hex');
+  process.env[RUN_VARIABLE] = run;
+  const engine = await find(run);
   if ('skipped' in engine) say(`skipped, ${engine.skipped}`);
   // Workers inherit it.
   process.env[ENGINE_VARIABLE] = JSON.stringify(engine);
@@ -20,15 +23,16 @@ export async function setup(): Promise<void> {
 export async function teardown(): Promise<void> {
   await tearDown?.();
   delete process.env[ENGINE_VARIABLE];
+  delete process.env[RUN_VARIABLE];
 }
 
-async function find(): Promise<Engine> {
+async function find(run: string): Promise<Engine> {
   const named = process.env.DOCKER_HOST;
   const host = named ?? DEFAULT_HOST;
   const docker = new Docker(host);
   try {
     if ((await docker.try('version')).status === 0) {
-      tearDown = () => removeOurs(docker);
+      tearDown = () => removeOurs(docker, run);
       return { host };
     }
   } catch (error) {
@@ -67,10 +71,27 @@ async function startOurs(): Promise<Engine> {
   return await Promise.race([answer, held.then((): Engine => ({ skipped: 'an engine ended at once' }))]);
 }
 
-/** On an engine that is not ours: only what has our label and is of no use as cache. */
-async function removeOurs(docker: Docker): Promise<void> {
-  const filter = `label=${TEST_LABEL}`;
-  const ids = (await docker.run('ps', '--all', '--quiet', '--filter', filter)).split('\n').filter(id => id !== '');
-  if (ids.length > 0) await docker.run('rm', '--force', '--volumes', ...ids);
-  await docker.run('image', 'prune', '--force', '--filter', filter);
+/** On an engine that is not ours: only what this run has made, and is of no use as cache. Tests remove theirs; this is for those that failed. */
+async function removeOurs(docker: Docker, run: string): Promise<void> {
+  const list = async (...argv: readonly string[]) =>
+    (await docker.run(...argv)).split('\n').filter(line => line !== '');
+  const label = `label=${TEST_LABEL}=${run}`;
+  const name = `name=${runPrefix(run)}`;
+  const containers = new Set<string>();
+  for (const filter of [label, name]) {
+    for (const id of await list('ps', '--all', '--quiet', '--filter', filter)) containers.add(id);
+  }
+  const volumes = new Set(await list('volume', 'ls', '--quiet', '--filter', name));
+  for (const volume of await list('volume', 'ls', '--quiet', '--filter', label)) volumes.add(volume);
+  if (containers.size > 0) {
+    // A server's volume is named by its class.
+    const mounts = '{{range .Mounts}}{{if eq .Type "volume"}}{{println .Name}}{{end}}{{end}}';
+    for (const volume of await list('inspect', '--format', mounts, ...containers)) volumes.add(volume);
+    await docker.run('rm', '--force', '--volumes', ...containers);
+  }
+  if (volumes.size > 0) await docker.run('volume', 'rm', '--force', ...volumes);
+  const networks = await list('network', 'ls', '--quiet', '--filter', name);
+  if (networks.length > 0) await docker.run('network', 'rm', ...networks);
+  // Layers that no image names any more.
+  await docker.run('image', 'prune', '--force', '--filter', `label=${TEST_LABEL}`);
 }

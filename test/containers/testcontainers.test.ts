@@ -14,7 +14,7 @@ import '../../src/testing/vitest.ts';
 import { RecordingReader } from '../../src/trace/recording/reader.ts';
 import { repository } from '../support.ts';
 import { Docker } from './docker.ts';
-import { buildImages, containerEngine, type TestImages } from './engine.ts';
+import { buildImages, containerEngine, runLabels, type TestImages } from './engine.ts';
 
 const engine = await containerEngine();
 const reason = 'skipped' in engine ? `, skipped: ${engine.skipped}` : '';
@@ -40,7 +40,7 @@ describe.skipIf(reason !== '')(`viommu/testcontainers${reason}`, () => {
       base: images.debianBase,
       network: 'host',
     });
-    server = await new ViommuContainer(images.server).start();
+    server = await new ViommuContainer(images.server).withLabels(runLabels()).start();
   });
 
   afterAll(async () => {
@@ -49,7 +49,7 @@ describe.skipIf(reason !== '')(`viommu/testcontainers${reason}`, () => {
   });
 
   function newGuest(): QemuGuestContainer {
-    return new QemuGuestContainer(images.qemu).withServer(server).withDevices('edu@01:00.0');
+    return new QemuGuestContainer(images.qemu).withLabels(runLabels()).withServer(server).withDevices('edu@01:00.0');
   }
 
   async function containers(): Promise<string[]> {
@@ -69,7 +69,7 @@ describe.skipIf(reason !== '')(`viommu/testcontainers${reason}`, () => {
     });
 
     it('leaves nothing when it ends', async () => {
-      const another = await new ViommuContainer(images.server).withMaxMachines(1).start();
+      const another = await new ViommuContainer(images.server).withLabels(runLabels()).withMaxMachines(1).start();
       const { volumeName } = another;
       const id = another.getId();
       await another.stop();

@@ -64,7 +64,7 @@ describe('the pod', () => {
     expect(server).toMatchObject({
       name: 'server',
       restartPolicy: 'Always',
-      startupProbe: { exec: { command: ['healthy'] } },
+      startupProbe: { exec: { command: ['healthy', '--now'] } },
     });
     expect(pod.spec.restartPolicy).toBe('Never');
   });

@@ -1,9 +1,15 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { describeMachine } from '../../src/machine/description.ts';
+import { withBind } from '../../src/testcontainers/binds.ts';
 import { missingImage, qemuImage, serverImage } from '../../src/testcontainers/images.ts';
 import { imageTag } from '../../src/testcontainers/kernel-module.ts';
-import { bootCommand, type GuestSettings, QemuGuestContainer } from '../../src/testcontainers/qemu-guest-container.ts';
+import {
+  bootCommand,
+  type GuestSettings,
+  guestNetwork,
+  QemuGuestContainer,
+} from '../../src/testcontainers/qemu-guest-container.ts';
 
 const HERE = fileURLToPath(import.meta.url);
 
@@ -110,6 +116,7 @@ describe('images', () => {
   it('that are missing are told with what to do', () => {
     const message = missingImage('viommu-server', new Error('no such host'));
     expect(message).toContain("there is no image 'viommu-server' here, and it cannot be pulled (no such host)");
+    expect(message).toContain('build it from a checkout');
     expect(message).toContain('VIOMMU_SERVER_IMAGE');
   });
 
@@ -117,5 +124,30 @@ describe('images', () => {
     expect(imageTag('')).toBe('newest');
     expect(imageTag('6.12.107+deb13-amd64')).toBe('6.12.107_deb13-amd64');
     expect(imageTag('x'.repeat(200))).toHaveLength(128);
+  });
+});
+
+describe('mounts', () => {
+  it('of the test stay, and ours comes once', () => {
+    const once = withBind(['/data:/data:ro'], 'volume', '/run/viommu');
+    expect(once).toEqual(['/data:/data:ro', 'volume:/run/viommu:rw']);
+    expect(withBind(once, 'next', '/run/viommu')).toEqual(['/data:/data:ro', 'next:/run/viommu:rw']);
+    expect(withBind(undefined, 'volume', '/run/viommu')).toEqual(['volume:/run/viommu:rw']);
+  });
+});
+
+describe('the network of a guest with a bridge', () => {
+  it("is the server's, or the one that the test has said", () => {
+    expect(guestNetwork(undefined, ['mine', 'other'])).toBe('mine');
+    expect(guestNetwork('other', ['mine', 'other'])).toBe('other');
+  });
+
+  it.each([
+    [undefined, ['none'], /in no network/],
+    [undefined, [], /in no network/],
+    ['none', ['none'], /not in the network 'none'/],
+    ['far', ['mine'], /not in the network 'far'/],
+  ])('%s with a server in %s is refused', (wanted, ofServer, message) => {
+    expect(() => guestNetwork(wanted, ofServer)).toThrow(message);
   });
 });

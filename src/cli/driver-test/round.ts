@@ -1,6 +1,7 @@
 /** One round in a guest that is up: loads the modules, runs the cases, and reads what the kernel says about it. */
 import { GuestGone, GuestRestarted } from '../../../images/guest/agent.ts';
 import { shellWord } from '../../../qemu/command-line.ts';
+import { giveBackDevices, RELEASE_DEVICES } from '../guest/vfio-devices.ts';
 import type { TestGuest } from './guest.ts';
 import { type KernelProblem, kernelProblems } from './kernel-log.ts';
 import { type ModuleToLoad, type Payload, RUNNER } from './payload.ts';
@@ -86,7 +87,7 @@ export class TestRound {
     const own = this.payload.modules.filter(({ isNeeded }) => !isNeeded);
     if (own.length === 0) return results;
     // The stock driver for user space has taken the devices when the guest came up.
-    const taken = (await this.ask(RELEASE_DEVICES)).filter(line => /^[0-9a-f]{4} [0-9a-f]{4}$/.test(line));
+    const back = giveBackDevices(await this.ask(RELEASE_DEVICES));
     for (const module of this.payload.modules) {
       const result = await this.loadOne(module);
       // Those that the user did not ask for are no news, unless they fail.
@@ -94,7 +95,7 @@ export class TestRound {
       if (result.outcome !== 'passed') return results;
     }
     // What no module wanted is for programs again.
-    for (const id of new Set(taken)) await this.ask(`echo ${id} >${VFIO_DRIVER}/new_id`);
+    if (back !== undefined) await this.ask(back);
     return results;
   }
 
@@ -219,17 +220,6 @@ const NOT_RUN = {
   kernelLog: [],
   kernelProblems: [],
 } as const;
-
-const VFIO_DRIVER = '/sys/bus/pci/drivers/vfio-pci';
-/** Prints vendor and device of each device that it takes from VFIO, as remove_id and new_id want them. */
-const RELEASE_DEVICES = [
-  `for d in ${VFIO_DRIVER}/0000:*; do [ -e "$d" ] || continue`,
-  'id="$(cut -c3- "$d/vendor") $(cut -c3- "$d/device")"',
-  'echo "$id"',
-  `echo "$id" >${VFIO_DRIVER}/remove_id 2>/dev/null`,
-  `echo "\${d##*/}" >${VFIO_DRIVER}/unbind`,
-  'done',
-].join('; ');
 
 export function loadName({ label, parameters }: ModuleToLoad): string {
   return `load ${label} ${parameters}`.trimEnd();

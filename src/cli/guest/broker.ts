@@ -23,7 +23,7 @@ import {
 export type BrokeredAgent = Pick<GuestAgent, 'run' | 'ready'>;
 
 const OWNER_ONLY = 0o600;
-/** Does nothing, and shows that commands are taken. */
+/** Does nothing, and shows that commands are taken: those that were sent before have ended. */
 const NOTHING = 'true';
 
 /** A request that ends without an answer of the guest. */
@@ -43,6 +43,8 @@ export class GuestBroker {
   private commands = 0;
   /** Settles when the last of them has ended. */
   private turn: Promise<unknown> = Promise.resolve();
+  /** A command that was given up and may still run in the guest, until the guest tells its end: what is sent then would run late. */
+  private leftover: { readonly command: string; readonly ended: Promise<void> } | undefined;
 
   /** Rejects where the socket cannot be made, or another guest has it. */
   static async start(path: string, agent: BrokeredAgent): Promise<GuestBroker> {
@@ -154,10 +156,17 @@ export class GuestBroker {
     };
     const signal = AbortSignal.any([gone, unread.signal]);
     const { timeoutMs } = exec;
-    const run = () => {
+    const run = async () => {
       // Its client went while it waited.
       signal.throwIfAborted();
-      return this.agent.run(exec.command, { onLine, signal, ...(timeoutMs === undefined ? {} : { timeoutMs }) });
+      const left = await this.untilFree(timeoutMs, signal);
+      const limit = left === undefined ? {} : { timeoutMs: left };
+      try {
+        return await this.agent.run(exec.command, { onLine, signal, ...limit });
+      } catch (error) {
+        if (error instanceof GuestTimeout || signal.aborted) this.abandon(exec.command);
+        throw error;
+      }
     };
     try {
       return (await this.inTurn(run)).status;
@@ -165,6 +174,41 @@ export class GuestBroker {
       if (unread.signal.aborted) throw new Failure(FailureReason.failed, 'the output of the command was not read');
       throw error;
     }
+  }
+
+  private abandon(command: string): void {
+    const told = () => {
+      this.leftover = undefined;
+    };
+    // An agent that answers, or never will: either way nothing stands before the next command.
+    this.leftover = { command, ended: this.agent.run(NOTHING).then(told, told) };
+  }
+
+  /** Until the guest runs nothing that was given up. Gives what is left of the time; rejects when it is over, or nobody wants it. */
+  private async untilFree(timeoutMs: number | undefined, signal: AbortSignal): Promise<number | undefined> {
+    if (this.leftover === undefined) return timeoutMs;
+    const { command, ended } = this.leftover;
+    const begin = performance.now();
+    let stop = () => {};
+    const stopped = new Promise<never>((_, reject) => {
+      const late = () =>
+        reject(
+          new GuestTimeout(`Not begun within ${timeoutMs} ms: the guest still runs what was given up: ${command}`),
+        );
+      const timer = timeoutMs === undefined ? undefined : setTimeout(late, timeoutMs);
+      const goes = () => reject(signal.reason);
+      signal.addEventListener('abort', goes, { once: true });
+      stop = () => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', goes);
+      };
+    });
+    try {
+      await Promise.race([ended, stopped]);
+    } finally {
+      stop();
+    }
+    return timeoutMs === undefined ? undefined : Math.max(1, timeoutMs - (performance.now() - begin));
   }
 
   /** A guest that restarts loses what it is sent meanwhile: it is asked again until it answers, or the time is over. */

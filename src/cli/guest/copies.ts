@@ -10,6 +10,7 @@ export const GUEST_FOLDER = '/root';
 const MOUNTED_LATER = ['/dev', '/proc', '/run', '/sys', '/tmp'];
 
 const WITH_PATH = /^(.+):(\/.*)$/s;
+const WITH_RELATIVE_PATH = /^(.+):([^/].*)$/s;
 
 export interface GuestCopy {
   readonly file: string;
@@ -20,12 +21,26 @@ export interface GuestCopy {
 /** Throws a UsageError: there is no such file, or the path is that of a folder. */
 export function parseCopy(text: string): GuestCopy {
   const [, named, path] = WITH_PATH.exec(text) ?? [];
+  const [, other, relative] = WITH_RELATIVE_PATH.exec(text) ?? [];
+  if (other !== undefined && relative !== undefined && !exists(text) && exists(other)) return copyTo(other, relative);
   const file = named ?? text;
+  return copyTo(file, path ?? posix.join(GUEST_FOLDER, basename(file)));
+}
+
+/** Throws a UsageError: there is no such file, or the path is relative, or that of a folder. */
+export function copyTo(file: string, guestPath: string): GuestCopy {
   const kind = statSync(file, { throwIfNoEntry: false });
   if (kind === undefined) throw new UsageError(`there is no file ${file}`);
   if (!kind.isFile()) throw new UsageError(`${file} is no file`);
-  if (path?.endsWith('/')) throw new UsageError(`'${text}': name the file in the guest, not its folder`);
-  return { file, guestPath: posix.normalize(path ?? posix.join(GUEST_FOLDER, basename(file))) };
+  if (!guestPath.startsWith('/')) {
+    throw new UsageError(`'${guestPath}' is relative: a path in the guest begins with /`);
+  }
+  if (guestPath.endsWith('/')) throw new UsageError(`'${guestPath}': name the file in the guest, not its folder`);
+  return { file, guestPath: posix.normalize(guestPath) };
+}
+
+function exists(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false }) !== undefined;
 }
 
 /** For a guest that is yet to start, by guest path. Throws a UsageError also where two files have the same, or nobody would see one. */

@@ -17,7 +17,7 @@ export interface ExecRequest {
   readonly exec: {
     /** One line for the guest's `sh -c`. */
     readonly command: string;
-    /** From when the command begins. Missing: none. */
+    /** From when the command's turn comes, a wait for one that was given up included. Missing: none. */
     readonly timeoutMs?: number | undefined;
   };
 }

@@ -29,6 +29,8 @@ interface Running {
 /** A guest whose commands do what the test says. */
 class FakeAgent implements BrokeredAgent {
   readonly begun: Running[] = [];
+  /** Tells at once that what was given up has ended. */
+  isInterrupted = false;
   isReady: () => Promise<void> = () => Promise.resolve();
 
   ready(): Promise<void> {
@@ -36,6 +38,7 @@ class FakeAgent implements BrokeredAgent {
   }
 
   run(command: string, options: RunOptions = {}): Promise<CommandResult> {
+    if (command === 'true' && this.isInterrupted) return Promise.resolve({ status: 0, output: [] });
     return new Promise((resolve, reject) => {
       const output: string[] = [];
       options.signal?.addEventListener('abort', () => reject(new Error('Given up in the guest')));
@@ -161,11 +164,49 @@ describe('a command', () => {
     const next = stays.run('next');
     leaves.close();
     await vi.waitFor(() => expect(running.options.signal?.aborted).toBe(true));
-    (await agent.command(1)).end(0);
+    (await agent.named('true')).end(0);
+    (await agent.named('next')).end(0);
+    expect((await next).status).toBe(0);
+  });
+
+  it('is not sent before the guest tells the end of one that was given up', async () => {
+    const client = await connect();
+    const hung = client.run('hung', { timeoutMs: 1 });
+    (await agent.named('hung')).fail(new GuestTimeout('Not done within 1 ms'));
+    await expect(hung).rejects.toMatchObject({ reason: 'timeout' });
+    const probe = await agent.named('true');
+    const late = client.run('late', { timeoutMs: 1 });
+    await expect(late).rejects.toMatchObject({ reason: 'timeout', message: /Not begun within 1 ms.*hung/ });
+    const next = client.run('next', { timeoutMs: LONG_MS });
+    expect(agent.begun.map(({ command }) => command)).toEqual(['hung', 'true']);
+    probe.end(0);
+    const running = await agent.named('next');
+    expect(running.options.timeoutMs).toBeLessThanOrEqual(LONG_MS);
+    running.end(4);
+    expect((await next).status).toBe(4);
+    expect(agent.begun.map(({ command }) => command)).toEqual(['hung', 'true', 'next']);
+  });
+
+  it('is given up when its client goes while it waits for one that was given up', async () => {
+    const [leaves, stays] = [await connect(), await connect()];
+    const hung = leaves.run('hung');
+    (await agent.named('hung')).fail(new GuestTimeout('Not done'));
+    await expect(hung).rejects.toMatchObject({ reason: 'timeout' });
+    const probe = await agent.named('true');
+    // What begins in the moment in which its client goes is given up too.
+    agent.isInterrupted = true;
+    leaves.run('never').catch(() => {});
+    // Answered in turn: what was asked before has arrived.
+    await leaves.wait(LONG_MS);
+    leaves.close();
+    const next = stays.run('next');
+    probe.end(0);
+    (await agent.named('next')).end(0);
     expect((await next).status).toBe(0);
   });
 
   it('does not run when its client went while it waited', async () => {
+    agent.isInterrupted = true;
     const [stays, leaves] = [await connect(), await connect()];
     const first = stays.run('first');
     const running = await agent.command(0);

@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { UsageError } from '../../../src/cli/errors.ts';
-import { copiesByPath, parseCopy } from '../../../src/cli/guest/copies.ts';
+import { copiesByPath, copyTo, parseCopy } from '../../../src/cli/guest/copies.ts';
 import { commandLine } from '../../../src/cli/guest.ts';
 import { temporaryDirectory } from '../../guest/support.ts';
 
@@ -34,9 +34,29 @@ describe('FILE[:GUEST-PATH]', () => {
     ['missing', /there is no file/],
     ['folder', /is no file/],
     ['my.ko:/root/', /name the file in the guest/],
+    ['test.sh:bin/t.sh', /'bin\/t.sh' is relative: a path in the guest begins with \//],
   ])('%s is refused', (name, message) => {
     expect(() => parseCopy(file(name))).toThrow(UsageError);
     expect(() => parseCopy(file(name))).toThrow(message);
+  });
+});
+
+describe('a file and its path apart', () => {
+  it('may both have colons', () => {
+    expect(copyTo(file('odd:name'), '/etc/a:b')).toEqual({ file: file('odd:name'), guestPath: '/etc/a:b' });
+  });
+
+  it.each([
+    ['bin/t.sh', /'bin\/t.sh' is relative/],
+    ['', /'' is relative/],
+    ['/bin/', /name the file in the guest/],
+  ])('are refused where the path is %j', (path, message) => {
+    expect(() => copyTo(file('test.sh'), path)).toThrow(UsageError);
+    expect(() => copyTo(file('test.sh'), path)).toThrow(message);
+  });
+
+  it('are refused where there is no such file', () => {
+    expect(() => copyTo(file('missing'), '/bin/t')).toThrow(/there is no file .*missing$/);
   });
 });
 
