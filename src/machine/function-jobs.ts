@@ -4,9 +4,12 @@
  */
 import type { JobQueue } from '../pci/ports.ts';
 
+/** Places before `first` that are given back at once, where they are half of all at least. */
+const SPENT_MAX = 64;
+
 export class FunctionJobs implements JobQueue {
-  /** From `first` on. */
-  private waiting: (() => void)[] = [];
+  /** From `first` on; the places before it are empty. */
+  private waiting: ((() => void) | undefined)[] = [];
   private first = 0;
   /** How often `next` is queued and has not run. */
   private turns = 0;
@@ -36,6 +39,11 @@ export class FunctionJobs implements JobQueue {
     this.first = 0;
   }
 
+  /** Places that the queue takes up, for tests: not many more than jobs wait. */
+  get places(): number {
+    return this.waiting.length;
+  }
+
   private turn(): void {
     this.turns++;
     this.inner.push(this.next);
@@ -45,8 +53,17 @@ export class FunctionJobs implements JobQueue {
     this.turns--;
     if (this.holds > 0 || this.first === this.waiting.length) return;
     const job = this.waiting[this.first]!;
+    // What has run must not be kept alive by those that still wait.
+    this.waiting[this.first] = undefined;
     this.first++;
     if (this.first === this.waiting.length) this.clear();
+    else if (this.first >= SPENT_MAX && this.first * 2 >= this.waiting.length) this.compact();
     job();
   };
+
+  /** Two kinds of work that queue each other never let it run empty. */
+  private compact(): void {
+    this.waiting.splice(0, this.first);
+    this.first = 0;
+  }
 }

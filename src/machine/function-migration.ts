@@ -37,14 +37,14 @@ export class FunctionMigration implements DeviceMigration {
     for (const one of held) one.release();
   }
 
-  save(): Uint8Array {
+  save(): Uint8Array | string {
     const { owner, pci, device } = this.parts;
-    return encodeState(owner, { function: pci.save(), device: device.save() });
+    return orWhyNot(() => encodeState(owner, { function: pci.save(), device: device.save() }));
   }
 
   restore(bytes: Uint8Array): string | undefined {
     const { owner, pci, device, own } = this.parts;
-    try {
+    return orWhyNot(() => {
       const fields = stateFields(openState(owner, bytes), 'a state', ['function', 'device']);
       const restoreFunction = pci.restore(fields.function);
       const restoreDevice = device.restore(fields.device);
@@ -53,9 +53,15 @@ export class FunctionMigration implements DeviceMigration {
       restoreFunction();
       restoreDevice();
       return undefined;
-    } catch (error) {
-      if (error instanceof StateError) return error.message;
-      throw error;
-    }
+    });
+  }
+}
+
+function orWhyNot<Result>(work: () => Result): Result | string {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof StateError) return error.message;
+    throw error;
   }
 }

@@ -135,13 +135,23 @@ export class Machine {
     }
   }
 
-  /** Ends every connection and removes the sockets. */
+  /** Ends every connection and removes the sockets: of each function, whatever becomes of the others. Never throws: failures are noted. */
   close(): void {
-    for (const { server, memory } of this.served.values()) {
-      server.close();
-      memory.dispose();
+    for (const { name, server, memory } of this.served.values()) {
+      this.endPart(name, () => server.close());
+      this.endPart(name, () => memory.dispose());
     }
     this.served.clear();
+  }
+
+  private endPart(name: string, end: () => void): void {
+    try {
+      end();
+    } catch (error) {
+      this.options.trace.note('machine.closeFailed', name, {
+        why: error instanceof Error ? error.message : String(error),
+      });
+    }
   }
 
   private get transfers(): number {

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { Packr } from 'msgpackr';
 import { StateError, type StateValue, stateFields } from '../pci/state.ts';
-import { decodeState } from './state-decoder.ts';
+import { type BeforeMember, decodeState, fitsState, STATE_COST_MAX } from './state-decoder.ts';
 
 /** "VIOM", then the version as u32, both little-endian. */
 const MAGIC = 0x4d4f4956;
@@ -21,6 +21,9 @@ export interface StateOwner {
   readonly definition: string;
 }
 
+/** In this order. */
+const MEMBERS = ['kind', 'name', 'definition', 'state'] as const;
+
 const packr = new Packr({ useRecords: false, mapsAsObjects: true });
 
 /** A digest of plain data; the same for the same data. */
@@ -29,8 +32,11 @@ export function definitionHash(definition: unknown): string {
   return createHash('sha256').update(text).digest('hex').slice(0, 32);
 }
 
+/** Who it belongs to comes first, so that a stranger's state is not read. Throws a StateError on one that could not be restored. */
 export function encodeState({ kind, name, definition }: StateOwner, state: StateValue): Uint8Array {
-  const body = packr.pack({ kind, name, definition, state });
+  const whole = { kind, name, definition, state };
+  if (!fitsState(whole)) throw new StateError(`it has more values than a state may have (${STATE_COST_MAX})`);
+  const body = packr.pack(whole);
   const bytes = new Uint8Array(HEADER_BYTES + body.length);
   const view = new DataView(bytes.buffer);
   view.setUint32(0, MAGIC, true);
@@ -47,22 +53,21 @@ export function openState(owner: StateOwner, bytes: Uint8Array): unknown {
   const version = view.getUint32(4, true);
   if (version !== STATE_VERSION)
     throw new StateError(`it has version ${version}, and this is version ${STATE_VERSION}`);
-  const whole = stateFields(decodeState(bytes.subarray(HEADER_BYTES)), 'a state', [
-    'kind',
-    'name',
-    'definition',
-    'state',
-  ]);
-  if (whole.kind !== owner.kind)
-    throw new StateError(`it is a state of ${shown(whole.kind)}, and this is ${owner.kind}`);
-  if (whole.name !== owner.name)
-    throw new StateError(`it is the state of ${shown(whole.name)}, and this is ${owner.name}`);
-  if (whole.definition !== owner.definition) {
+  const beforeMember: BeforeMember = (member, before) => {
+    if (member === 'state') checkOwner(owner, before);
+  };
+  return stateFields(decodeState(bytes.subarray(HEADER_BYTES), beforeMember), 'a state', MEMBERS).state;
+}
+
+function checkOwner(owner: StateOwner, given: ReadonlyMap<string, unknown>): void {
+  const [kind, name] = [given.get('kind'), given.get('name')];
+  if (kind !== owner.kind) throw new StateError(`it is a state of ${shown(kind)}, and this is ${owner.kind}`);
+  if (name !== owner.name) throw new StateError(`it is the state of ${shown(name)}, and this is ${owner.name}`);
+  if (given.get('definition') !== owner.definition) {
     throw new StateError(
       `it comes from a machine whose ${owner.name} is another one: same kind, other options or version`,
     );
   }
-  return whole.state;
 }
 
 function shown(value: unknown): string {

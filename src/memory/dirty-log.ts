@@ -28,10 +28,10 @@ export class DirtyLog implements DmaLog {
 
   start(ranges: readonly LoggedRange[]): void {
     this.forget();
-    this.spans = ranges.map(({ address, length }) => ({
-      start: this.clamp(address),
-      end: this.clamp(address + length),
-    }));
+    this.spans = merged(
+      ranges.map(({ address, length }) => ({ start: this.clamp(address), end: this.clamp(address + length) })),
+    );
+    if (this.active) return;
     this.active = true;
     this.switched(true);
   }
@@ -97,8 +97,11 @@ export class DirtyLog implements DmaLog {
 
   /** `[from, to)` was written: sets the bits of what lies within the ranges that are logged. */
   private setLogged(from: number, to: number, origin: number, unit: number, bitmap: Uint8Array): void {
-    if (this.spans.length === 0) set(from, to, origin, unit, bitmap);
-    else for (const span of this.spans) set(Math.max(from, span.start), Math.min(to, span.end), origin, unit, bitmap);
+    const { spans } = this;
+    if (spans.length === 0) set(from, to, origin, unit, bitmap);
+    for (let at = firstBehind(spans, from); at < spans.length && spans[at]!.start < to; at++) {
+      set(Math.max(from, spans[at]!.start), Math.min(to, spans[at]!.end), origin, unit, bitmap);
+    }
   }
 
   private forget(): void {
@@ -124,6 +127,30 @@ export class DirtyLog implements DmaLog {
   private clamp(address: bigint): number {
     return address > BigInt(this.most) ? this.most : Number(address);
   }
+}
+
+/** In order, and none of them touches another. */
+function merged(spans: Span[]): readonly Span[] {
+  spans.sort((one, other) => one.start - other.start);
+  const result: Span[] = [];
+  for (const span of spans) {
+    const last = result.at(-1);
+    if (last === undefined || last.end < span.start) result.push(span);
+    else if (last.end < span.end) result[result.length - 1] = { start: last.start, end: span.end };
+  }
+  return result;
+}
+
+/** The first of the spans that ends behind `address`. */
+function firstBehind(spans: readonly Span[], address: number): number {
+  let low = 0;
+  let high = spans.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (spans[middle]!.end <= address) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 function set(from: number, to: number, origin: number, unit: number, bitmap: Uint8Array): void {

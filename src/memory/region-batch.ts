@@ -18,7 +18,7 @@ export interface RegionBatchOptions {
   readonly memory: BatchedMemory;
   readonly flagsAt: (frame: number) => number;
   readonly find: (frame: number) => Region | undefined;
-  /** A write is about to be sent. */
+  /** A write is about to be sent; and again when it is answered, or nobody will. */
   readonly writes: (frame: number, offset: number, length: number) => void;
   /** Bytes that went through messages. */
   readonly count: (bytes: number) => void;
@@ -33,6 +33,9 @@ export class RegionBatch implements MemoryBatch {
   private open: RemoteMemory | undefined;
   private writing = false;
   private sent = 0;
+  /** Frame, offset and length of each write that is sent and not collected; and a list that is free for the next. */
+  private runs: number[] = [];
+  private freeRuns: number[] = [];
 
   constructor(private readonly options: RegionBatchOptions) {}
 
@@ -107,7 +110,10 @@ export class RegionBatch implements MemoryBatch {
       this.writing = writing;
       batch.begin();
     }
-    if (writing) this.options.writes(frame, offset, length);
+    if (writing) {
+      this.options.writes(frame, offset, length);
+      this.runs.push(frame, offset, length);
+    }
     const mark = this.sent;
     this.sent += length;
     if (!batch.send(writing, frame, offset, buffer, at, length, mark)) this.collect();
@@ -115,15 +121,24 @@ export class RegionBatch implements MemoryBatch {
   }
 
   private collect(): void {
-    const { sent, writing } = this;
+    const { sent, writing, runs } = this;
     const remote = this.open!;
     const batch = remote.dmaBatch!;
     this.open = undefined;
     this.sent = 0;
+    this.runs = this.freeRuns;
     const errno = batch.end();
+    this.tellAgain(runs);
     const through = errno === 0 ? sent : batch.failedMark;
     this.moved += through;
     this.options.count(through);
     if (errno !== 0) this.status = this.options.failed(remote, batch.failedFrame, writing, errno);
+  }
+
+  /** While they were waited for the log of writes may have been read, or begun; of those that failed nobody knows how far they got. */
+  private tellAgain(runs: number[]): void {
+    for (let at = 0; at < runs.length; at += 3) this.options.writes(runs[at]!, runs[at + 1]!, runs[at + 2]!);
+    runs.length = 0;
+    this.freeRuns = runs;
   }
 }

@@ -57,7 +57,7 @@ export abstract class WindowedMemory implements GuestMemory {
   ): MemoryStatus;
   protected moved = 0;
 
-  /** Called before a write to pages whose flags have `logged`. */
+  /** Called before a write to pages whose flags have `logged`, and again after one that was waited for. */
   protected logWrite(_frame: number, _offset: number, _length: number): void {}
 
   read(frame: number, offset: number, target: Uint8Array, at: number, length: number): MemoryStatus {
@@ -166,9 +166,12 @@ export abstract class WindowedMemory implements GuestMemory {
         if (writing) this.copyIn(frame, offset, buffer, at, moved);
         else this.copyOut(frame, offset, buffer, at, moved);
       } else {
-        // Before it is sent: how far it goes is known afterwards only, and the client looks at the log when it has the data.
+        // Before it is sent, for a client that looks when it has the data.
         if (writing && (flags & LOGGED) !== 0) this.logWrite(frame, offset, length);
         const status = this.transferElsewhere(writing, flags, frame, offset, buffer, at, length);
+        // And after it, by the flags of now: while it was waited for, the log may have been read, or begun. Of one that failed nobody
+        // knows how far it got.
+        if (writing && (this.flags.at(frame) & LOGGED) !== 0) this.logWrite(frame, offset, length);
         if (status !== MemoryStatus.ok) return status;
         moved = this.moved;
       }

@@ -1,7 +1,8 @@
 /** Unix stream sockets: making, finding and accepting them. */
-import { type BigIntStats, closeSync, constants, lstatSync, openSync, unlinkSync } from 'node:fs';
+import { type BigIntStats, lstatSync, unlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { SystemError, systemErrorFrom } from './errors.ts';
+import { FolderLock, withFolderLock } from './folder-lock.ts';
 import {
   AF_UNIX,
   accept4,
@@ -17,9 +18,6 @@ import {
   F_DUPFD_CLOEXEC,
   fchmod,
   fcntl,
-  flock,
-  LOCK_EX,
-  LOCK_NB,
   listen,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
@@ -32,13 +30,13 @@ export { StreamSocket } from './stream-socket.ts';
 
 /** sun_path holds 108 bytes with the terminating NUL (unix(7)). */
 export const SOCKET_PATH_LIMIT = 107;
-/** Milliseconds that another server of the same folder may take to start or to end. */
+/** Milliseconds that another server of the same folder may take to start or to end, for one that starts. */
 export const FOLDER_LOCK_PATIENCE = 2000;
+/** The same for one that ends: others wait for its thread, and each of its sockets may take so long. */
+export const CLOSE_LOCK_PATIENCE = 10;
 /** Clients that wait to be accepted. */
 export const LISTEN_BACKLOG = 64;
 const SOCKET_MODE = 0o600;
-/** Nobody changes it: to wait by. */
-const never = new Int32Array(new SharedArrayBuffer(4));
 const SOCKET_FLAGS = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
 
 /** A listening socket and the file that it made. */
@@ -59,8 +57,7 @@ export class UnixListener {
     try {
       // bind(2) takes the file's mode from the socket's own: there is no moment at which others could connect.
       if (fchmod(this.fd, SOCKET_MODE) < 0) throw new SystemError('fchmod', errno(), path);
-      // One server at a time: of two that find a stale file the second would remove the socket of the first.
-      const file = withFolderLocked(path, () => bindAndListen(this.fd, path, address));
+      const file = listenAlone(this.fd, path, address);
       this.device = file.dev;
       this.inode = file.ino;
     } catch (error) {
@@ -69,22 +66,29 @@ export class UnixListener {
     }
   }
 
-  /** Stops listening and removes the file. May be called again. */
-  close(): void {
-    if (this.isClosed) return;
+  /** Stops listening and removes the file, as `removeFile`. May be called again. */
+  close(): SystemError | undefined {
+    if (this.isClosed) return undefined;
     this.isClosed = true;
     closeDescriptor(this.fd);
-    this.removeFile();
+    return this.removeFile();
   }
 
-  /** Removes the file where it is still the one that this socket made, and leaves that of a successor alone. */
-  removeFile(): void {
-    // A folder that is gone has nothing to lock, and nothing to remove.
-    if (statOf(this.path) === undefined) return;
-    withFolderLocked(this.path, () => {
-      const file = statOf(this.path);
-      if (file?.dev !== this.device || file.ino !== this.inode) return;
-      unlinkSocket(this.path);
+  /**
+   * Removes the file where it is still the one that this socket made, and leaves that of a successor alone. Never throws: a server that
+   * ends goes on ending. Returns why the file may still be there.
+   */
+  removeFile(): SystemError | undefined {
+    // Without the lock too: a stale file does more harm than the moment between the look and the removal.
+    return withFolderLock(dirname(this.path), CLOSE_LOCK_PATIENCE, () => {
+      try {
+        const file = statOf(this.path);
+        if (file?.dev === this.device && file.ino === this.inode) unlinkSocket(this.path);
+        return undefined;
+      } catch (error) {
+        if (error instanceof SystemError) return error;
+        throw error;
+      }
     });
   }
 }
@@ -170,6 +174,14 @@ function socketAddress(path: string): Uint8Array {
   return address;
 }
 
+/** One server at a time: of two that find a stale file the second would remove the socket of the first. */
+function listenAlone(fd: number, path: string, address: Uint8Array): BigIntStats {
+  return withFolderLock(dirname(path), FOLDER_LOCK_PATIENCE, lock => {
+    if (lock === FolderLock.taken) throw new Error(`${path}: another program holds the lock of its folder`);
+    return bindAndListen(fd, path, address);
+  });
+}
+
 function bindAndListen(fd: number, path: string, address: Uint8Array): BigIntStats {
   if (bindSocket(fd, address, address.length) < 0) {
     const error = errno();
@@ -196,46 +208,24 @@ function removeStaleSocket(path: string, address: Uint8Array): void {
   closeDescriptor(fd);
   if (error === 0 || error === EAGAIN) throw new Error(`cannot listen at ${path}: another server answers there`);
   if (error !== ECONNREFUSED) throw new SystemError('connect', error, path);
-  unlinkSocket(path);
+  // Where there is no lock: not the socket of a server that was quicker.
+  if (statOf(path)?.ino === file.ino) unlinkSocket(path);
 }
 
-/** The lock lies on the folder itself, so that no file of it is left behind. */
-function withFolderLocked<Result>(path: string, work: () => Result): Result {
-  const folder = openFolder(dirname(path), path);
-  try {
-    const end = performance.now() + FOLDER_LOCK_PATIENCE;
-    while (flock(folder, LOCK_EX | LOCK_NB) < 0) {
-      const error = errno();
-      if (error !== EAGAIN && error !== EINTR) throw new SystemError('flock', error, dirname(path));
-      if (performance.now() > end) {
-        throw new Error(`${path}: another program holds the lock of its folder`);
-      }
-      Atomics.wait(never, 0, 0, 1);
-    }
-    return work();
-  } finally {
-    // As it was opened: a worker of Node closes at its end what it believes to be open, whoever has the number by then.
-    closeSync(folder);
-  }
-}
-
-function openFolder(folder: string, path: string): number {
-  try {
-    return openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
-  } catch (error) {
-    throw new SystemError('open', systemErrorFrom('open', error).errno, path);
-  }
-}
-
+/** Undefined where nothing is there. Throws a SystemError (EACCES). */
 function statOf(path: string): BigIntStats | undefined {
-  return lstatSync(path, { bigint: true, throwIfNoEntry: false });
+  try {
+    return lstatSync(path, { bigint: true, throwIfNoEntry: false });
+  } catch (error) {
+    throw new SystemError('lstat', systemErrorFrom('lstat', error).errno, path);
+  }
 }
 
 function unlinkSocket(path: string): void {
   try {
     unlinkSync(path);
   } catch (error) {
-    if (!isMissing(error)) throw systemErrorFrom('unlink', error);
+    if (!isMissing(error)) throw new SystemError('unlink', systemErrorFrom('unlink', error).errno, path);
   }
 }
 

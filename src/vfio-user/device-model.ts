@@ -143,8 +143,8 @@ export interface DeviceMigration {
   stop(stopped: () => void): void;
   /** Goes on with what was pending. */
   run(): void;
-  /** While stopped. */
-  save(): Uint8Array;
+  /** While stopped: the whole state, or why there is none that could be restored. */
+  save(): Uint8Array | string;
   /** While stopped: takes a whole state over, or nothing and says why not. */
   restore(state: Uint8Array): string | undefined;
 }

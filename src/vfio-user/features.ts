@@ -98,6 +98,7 @@ function getState(client: ServedClient, request: Request, reply: Reply): number 
 
 function setState(client: ServedClient, request: Request, reply: Reply): number {
   if (request.length < DeviceFeature.bytes + MigrationFeature.stateBytes) return Errno.EINVAL;
+  if (!fits(request, MigrationFeature.stateBytes)) return Errno.EINVAL;
   const flags = request.u32(DeviceFeature.flags);
   const target = request.u32(DeviceFeature.data + MigrationFeature.state);
   return client.answerWhen(

@@ -80,7 +80,7 @@ export const defaultLimits: Limits = {
   receiveAhead: 65536,
   maxQueuedBytes: 2 * 1048576 + 65536,
   maxQueuedMessages: 4096,
-  maxMigrationData: 64 * 1048576,
+  maxMigrationData: 8 * 1048576,
   maxDirtyBitmap: 524288,
   maxLoggedRanges: 1024,
   dmaTimeout: 10_000,

@@ -59,6 +59,7 @@ export class Migration {
   give(bytes: Uint8Array): number {
     if (this.current !== MigrationState.resuming) return Errno.EINVAL;
     if (this.written + bytes.length > this.options.maxBytes) return Errno.E2BIG;
+    if (bytes.length === 0) return Errno.ok;
     // Each piece has its price beside its bytes, so what comes in small ones is put together.
     const last = this.incoming.at(-1);
     const room = last === undefined ? 0 : last.length - this.filled;
@@ -133,6 +134,10 @@ export class Migration {
   private beginSaving(): number {
     const { device, maxBytes, note } = this.options;
     const state = device.save();
+    if (typeof state === 'string') {
+      note('migration.notSaved', { why: state });
+      return Errno.E2BIG;
+    }
     if (state.length > maxBytes) {
       note('migration.tooLarge', { bytes: state.length, most: maxBytes });
       return Errno.E2BIG;

@@ -118,7 +118,8 @@ export class VfioUserServer {
     this.watch.stop();
     if (this.postponed !== undefined) closeDescriptor(this.postponed.fd);
     this.client?.connection.close('server closed');
-    this.listener.close();
+    const left = this.listener.close();
+    if (left !== undefined) this.options.trace.note('server.socketLeft', this.options.name, { why: left.message });
   }
 
   private accept(): void {

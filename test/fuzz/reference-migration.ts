@@ -63,7 +63,8 @@ export class ReferenceMigration {
           ? invalid
           : { errnos: [0], check: reply => this.head(reply, payload, 16) ?? told(reply, 8, 1) };
       case Feature.deviceState:
-        return wants === get ? this.tellState(payload, room) : this.change(payload, silent);
+        if (wants === get) return this.tellState(payload, room);
+        return room < 16 ? invalid : this.change(payload, silent);
       case Feature.loggingStart:
         return this.startLogging(payload);
       case Feature.loggingStop:

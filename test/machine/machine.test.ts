@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { closeSync, existsSync, mkdtempSync, openSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -6,6 +6,7 @@ import { describeMachine } from '../../src/machine/description.ts';
 import { Machine } from '../../src/machine/machine.ts';
 import { EventLoop } from '../../src/posix/event-loop.ts';
 import { createEventFd, drainEventFd } from '../../src/posix/eventfd.ts';
+import { flock, LOCK_EX, LOCK_NB } from '../../src/posix/libc.ts';
 import { createMemfd, readAt, writeAt } from '../../src/posix/memfd.ts';
 import { closeDescriptor } from '../../src/posix/socket.ts';
 import { TraceLog } from '../../src/trace/trace.ts';
@@ -306,6 +307,35 @@ describe('a machine without a guest', () => {
     const paths = Object.values(rig.machine.sockets);
     expect(paths.map(path => statSync(path).mode & 0o777)).toEqual([0o600, 0o600, 0o600]);
     rig.machine.close();
+    expect(paths.filter(path => existsSync(path))).toEqual([]);
+  });
+
+  it('ends every function, whatever becomes of one', () => {
+    const paths = Object.values(rig.machine.sockets);
+    const [first, ...others] = [...rig.machine.functions.values()];
+    const end = first!.server.close.bind(first!.server);
+    first!.server.close = () => {
+      end();
+      throw new Error('on purpose');
+    };
+    rig.connect('edu0');
+    rig.machine.close();
+    expect(paths.filter(path => existsSync(path))).toEqual([]);
+    expect(others.map(({ server, memory }) => [server.connected, memory.statistics.regions])).toEqual([
+      [false, 0],
+      [false, 0],
+    ]);
+    expect(rig.trace.events.filter(({ kind }) => kind === 'machine.closeFailed')).toMatchObject([
+      { source: 'iommu', detail: { why: 'on purpose' } },
+    ]);
+  });
+
+  it('ends at once while another program keeps its folder locked', () => {
+    const paths = Object.values(rig.machine.sockets);
+    const holder = openSync(rig.directory, 'r');
+    expect(flock(holder, LOCK_EX | LOCK_NB)).toBe(0);
+    rig.machine.close();
+    closeSync(holder);
     expect(paths.filter(path => existsSync(path))).toEqual([]);
   });
 });
