@@ -4,7 +4,13 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import { AbstractStartedContainer, type ExecResult, type StartedTestContainer } from 'testcontainers';
+import {
+  AbstractStartedContainer,
+  type ExecResult,
+  type StartedTestContainer,
+  type StopOptions,
+  type StoppedTestContainer,
+} from 'testcontainers';
 import type { TestMachine } from '../testing/machine.ts';
 import { RecordingReader } from '../trace/recording/reader.ts';
 import type { Finding } from '../trace/sanitizer/finding.ts';
@@ -20,6 +26,8 @@ const COMMAND_TIMEOUT_MS = 60_000;
 /** What is not in the file by then is left out of it. */
 const RECORDING_TIMEOUT_MS = 10_000;
 const RETRY_MS = 200;
+/** For QEMU to end and the machine to be given back; a container that is killed leaves it leased for the grace time. */
+const STOP_TIMEOUT_MS = 10_000;
 /** Our own command's errors begin so; what the guest says is on standard output. */
 const OWN_ERROR = /^viommu: /m;
 export interface LoadedModule {
@@ -146,6 +154,10 @@ export class StartedQemuGuestContainer extends AbstractStartedContainer {
 
   get isStopped(): boolean {
     return this.stopped;
+  }
+
+  override async stop(options: Partial<StopOptions> = {}): Promise<StoppedTestContainer> {
+    return await super.stop({ timeout: STOP_TIMEOUT_MS, ...options });
   }
 
   protected override async containerStopping(): Promise<void> {

@@ -175,7 +175,7 @@ describe.skipIf(reason !== '')(`viommu/testcontainers${reason}`, () => {
     } finally {
       await guest.stop();
     }
-    expect(await server.machines()).toEqual([]);
+    await expect.poll(() => server.machines(), { timeout: 20_000 }).toEqual([]);
   });
 
   it('says why a guest does not start, and leaves nothing of it', async () => {
