@@ -1,8 +1,8 @@
 /** `viommu bridge`: vfio-user sockets beside a QEMU whose server is elsewhere. */
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, Option } from 'commander';
 import { Bridge, type BridgeStatistics } from '../bridge/bridge.ts';
 import { RemoteError } from '../inspector/protocol.ts';
 import { ConnectionError, RemoteMachine } from '../inspector/remote-client.ts';
@@ -13,6 +13,7 @@ import { CommandFailure, UsageError } from './errors.ts';
 import { eventToJson, formatEvent, isNotable, printable } from './event-printer.ts';
 import { catchInterrupt, Interrupted, type Interruption, unlessInterrupted } from './interrupt.ts';
 import { MACHINE_FILE } from './serve-directory.ts';
+import { graceUpTo, readNamed } from './server-options.ts';
 
 interface BridgeFlags {
   readonly dir: string;
@@ -79,7 +80,11 @@ export function addBridge(program: Command): void {
     .addOption(new Option('--token <text>', 'the token that the server wants').env('VIOMMU_TOKEN'))
     .option('--token-file <file>', 'a file with that token: nobody sees it in the list of processes')
     .option('--ca <file>', 'certificates (PEM) to trust instead of those of the system, for wss://')
-    .option('--grace <seconds>', 'how long a broken link may take to come back (default: 4)', graceSeconds)
+    .option(
+      '--grace <seconds>',
+      'how long a broken link may take to come back (default: 4)',
+      graceUpTo(MAX_GRACE_SECONDS),
+    )
     .option('--json', 'print events as JSON lines')
     .option('--verbose', 'print every event, not only links and clients')
     .addHelpText('after', EXAMPLES)
@@ -88,7 +93,7 @@ export function addBridge(program: Command): void {
 
 async function bridge(flags: BridgeFlags): Promise<void> {
   const directory = resolve(flags.dir);
-  const access = { token: tokenFrom(flags), ca: flags.ca === undefined ? undefined : read(flags.ca) };
+  const access = { token: tokenFrom(flags), ca: flags.ca === undefined ? undefined : readNamed(flags.ca) };
   const interruption = catchInterrupt();
   try {
     const machine = await findUnlessInterrupted(interruption, flags, access);
@@ -253,24 +258,10 @@ function printEvent(event: TraceEvent, flags: BridgeFlags): void {
 }
 
 function tokenFrom({ token, tokenFile }: BridgeFlags): string | undefined {
-  const given = tokenFile === undefined ? token || undefined : read(tokenFile).toString('utf8').trim();
+  const given = tokenFile === undefined ? token || undefined : readNamed(tokenFile).toString('utf8').trim();
   if (given === undefined || /^[\x21-\x7e]+$/.test(given)) return given;
   const where = tokenFile === undefined ? 'the token' : tokenFile;
   throw new UsageError(`${where} is empty, or has blanks, line ends or other characters that no token has`);
-}
-
-function read(path: string): Buffer {
-  try {
-    return readFileSync(path);
-  } catch (error) {
-    throw new UsageError(`cannot read ${path}: ${(error as Error).message}`);
-  }
-}
-
-function graceSeconds(text: string): number {
-  const seconds = Number(text);
-  if (text.trim() !== '' && seconds >= 0 && seconds <= MAX_GRACE_SECONDS) return seconds;
-  throw new InvalidArgumentError(`It must be a number of seconds from 0 to ${MAX_GRACE_SECONDS}.`);
 }
 
 function never(): Promise<string> {

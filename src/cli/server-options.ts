@@ -45,7 +45,7 @@ export function addServerOptions(command: Command): Command {
     .option(
       '--grace <seconds>',
       `how long a broken connection may take to come back, for ws:// and wss:// (default: ${DEFAULT_GRACE_SECONDS})`,
-      graceSeconds,
+      graceUpTo(MAX_GRACE_SECONDS),
     )
     .optionsGroup('Options:');
 }
@@ -69,8 +69,8 @@ export function serverPlace(flags: ServerFlags, environment: NodeJS.ProcessEnv =
     }
     return undefined;
   }
-  const token = flags.tokenFile === undefined ? flags.token : read(flags.tokenFile).toString('utf8').trim();
-  const ca = flags.ca === undefined ? undefined : read(flags.ca);
+  const token = flags.tokenFile === undefined ? flags.token : readNamed(flags.tokenFile).toString('utf8').trim();
+  const ca = flags.ca === undefined ? undefined : readNamed(flags.ca);
   if (URL_PATTERN.test(server)) {
     const known = token ?? (environment.VIOMMU_TOKEN || undefined);
     return { kind: 'url', url: server, token: known, ca, graceMilliseconds: (grace ?? DEFAULT_GRACE_SECONDS) * 1000 };
@@ -101,7 +101,8 @@ function addressIn(directory: string, server: string): RemoteFile {
   );
 }
 
-function read(path: string): Buffer {
+/** A file that an option names. Throws a `UsageError`. */
+export function readNamed(path: string): Buffer {
   try {
     return readFileSync(path);
   } catch (error) {
@@ -109,8 +110,11 @@ function read(path: string): Buffer {
   }
 }
 
-function graceSeconds(text: string): number {
-  const seconds = Number(text);
-  if (text.trim() !== '' && seconds >= 0 && seconds <= MAX_GRACE_SECONDS) return seconds;
-  throw new InvalidArgumentError(`It must be a number of seconds from 0 to ${MAX_GRACE_SECONDS}.`);
+/** What `--grace` takes: seconds from 0 to `most`. */
+export function graceUpTo(most: number): (text: string) => number {
+  return text => {
+    const seconds = Number(text);
+    if (text.trim() !== '' && seconds >= 0 && seconds <= most) return seconds;
+    throw new InvalidArgumentError(`It must be a number of seconds from 0 to ${most}.`);
+  };
 }
