@@ -37,7 +37,7 @@ function run(data: DeviceThreadData): void {
       error: error instanceof Error ? (error.stack ?? error.message) : String(error),
     });
   });
-  loop.pollNanoseconds = pollNanoseconds(data.description.pollMicroseconds, availableParallelism());
+  loop.busyPoll.nanoseconds = pollNanoseconds(data.description.pollMicroseconds, availableParallelism());
   const machine = new Machine({
     description: data.description,
     directory: data.directory,

@@ -31,7 +31,7 @@ const CONTROL = EVENTS_PER_WAIT * EVENT_WORDS;
 const BLOCK_BYTES = 4096;
 
 export class Epoll {
-  private readonly fd: number;
+  readonly fd: number;
   private readonly block: NativeBlock;
   private readonly words: Int32Array;
   private readonly address: number;
@@ -83,6 +83,15 @@ export class Epoll {
 
   tag(index: number): number {
     return this.words[index * EVENT_WORDS + DATA + 1]!;
+  }
+
+  /** Writes an event that came another way behind those of the last wait; `index` below EVENTS_PER_WAIT. */
+  put(index: number, events: number, fd: number, tag: number): void {
+    const { words } = this;
+    const at = index * EVENT_WORDS;
+    words[at] = events;
+    words[at + DATA] = fd;
+    words[at + DATA + 1] = tag;
   }
 
   close(): void {

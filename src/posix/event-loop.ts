@@ -1,11 +1,15 @@
 /**
- * The device thread's loop: epoll_wait(2), the callbacks of what is ready, then the jobs that they queued, and again.
+ * The device thread's loop: a wait for what is ready, the callbacks of that, then the jobs that they queued, and again.
  *
  * Why jobs are apart from callbacks: a register access must be answered before the work that it causes touches guest
  * memory (a client that waits for a register read serves no DMA). A job that waits for an answer calls `waitUntil`, which
  * serves callbacks but leaves other jobs where they are, so jobs never overlap.
  */
-import { Epoll, EVENTS_PER_WAIT } from './epoll.ts';
+
+import { BusyPoll } from './busy-poll.ts';
+import { EVENTS_PER_WAIT } from './epoll.ts';
+import { LoopWatch, NOTHING, Registration, type Watch, type WatchKeeper } from './loop-watch.ts';
+import { Poller } from './poller.ts';
 import { Timers } from './timers.ts';
 
 /** poll(2) and epoll(7) number them alike. Error, hangup and invalid are reported whatever the interest. */
@@ -13,34 +17,21 @@ export const PollEvents = { in: 1, out: 4, error: 8, hangup: 16, invalid: 32 } a
 
 const ALWAYS = PollEvents.error | PollEvents.hangup | PollEvents.invalid;
 const LONGEST_TIMEOUT_MS = 0x7fffffff;
-/** Busy polls in a row that found nothing before busy-polling is given up. */
-const SPIN_MISSES = 8;
-/** Waits without it until it is tried once more; twice as many after each try that finds nothing, up to the longest. */
-const SPIN_PAUSE = 64;
-const LONGEST_SPIN_PAUSE = 8192;
 
-export interface Watch {
-  /** `PollEvents.in`, `PollEvents.out`, both or neither. */
-  interest: number;
-  /** From here on `ready` is not called any more. Before the descriptor is closed, not after. May be called again. */
-  stop(): void;
-}
-
-export class EventLoop {
-  /**
-   * How long to poll busily before blocking, in nanoseconds. It saves the other processor's wake-up where client and
-   * server run on two; where that does not succeed it is given up for longer and longer. A loop that nothing reaches blocks.
-   */
-  pollNanoseconds = 0;
+export class EventLoop implements WatchKeeper {
+  /** How long to poll before blocking. */
+  readonly busyPoll = new BusyPoll();
 
   /** Told when a job begins to wait, and when it has waited. Most jobs never do. */
   jobWaits: { begin(): void; end(): void } | undefined;
 
-  private epoll = new Epoll();
+  private poller = new Poller();
   /** By descriptor: what the kernel has been told. */
   private registrations: (Registration | undefined)[] = [];
   private lastTag = 0;
   private watches = 0;
+  /** For the next round, instead of a wait. */
+  private due: (() => void)[] = [];
   /** Whose descriptor turned out not to be open; told in the next round. */
   private invalid: LoopWatch[] = [];
   /** The kernel reports something that cannot be taken from it any more. */
@@ -55,17 +46,13 @@ export class EventLoop {
   private depth = 0;
   private dispatches = 0;
   private closed = false;
-  private spinMisses = 0;
-  /** Waits left without a busy poll, and how many the next pause has. */
-  private spinPause = 0;
-  private nextSpinPause = SPIN_PAUSE;
 
   /** `onError` hears of every exception out of a callback or a job; the loop goes on. Throws a SystemError (EMFILE). */
   constructor(private readonly onError: (error: unknown, where: string) => void) {}
 
-  /** False where busy-polling is off, and while it has been given up. */
-  get pollsBusily(): boolean {
-    return this.pollNanoseconds > 0 && this.spinPause === 0;
+  /** Jobs are queued that will be run as soon as the callbacks of this round are through. */
+  get hasJobs(): boolean {
+    return this.jobs.length > 0 && !this.jobRuns;
   }
 
   /** True while a job runs, also while it waits. */
@@ -86,6 +73,11 @@ export class EventLoop {
     if (present === undefined || !this.join(present, watch)) this.register(watch);
     this.watches++;
     return watch;
+  }
+
+  /** Calls `callback` in the next round, which waits for nothing; also where a job begins it. */
+  soon(callback: () => void): void {
+    if (!this.closed) this.due.push(callback);
   }
 
   /** Runs `job` after the callbacks of this round, behind the jobs already queued. */
@@ -110,9 +102,13 @@ export class EventLoop {
   runOnce(timeoutMs: number): void {
     if (this.closed) throw new Error('the event loop is closed');
     const outermost = !this.jobRuns && this.depth === 0;
-    if (this.timers.size > 0) timeoutMs = this.untilTimer(timeoutMs);
-    const ready = this.poll((outermost && this.jobs.length > 0) || this.invalid.length > 0 ? 0 : timeoutMs);
-    if (ready > 0) this.dispatch(ready);
+    if (this.due.length > 0) {
+      this.callDue();
+    } else {
+      if (this.timers.size > 0) timeoutMs = this.untilTimer(timeoutMs);
+      const ready = this.poll((outermost && this.jobs.length > 0) || this.invalid.length > 0 ? 0 : timeoutMs);
+      if (ready > 0) this.dispatch(ready);
+    }
     if (this.invalid.length > 0) this.tellInvalid();
     if (this.timers.size > 0) this.expire();
     if (outermost && this.jobs.length > 0) this.runJobs();
@@ -154,15 +150,16 @@ export class EventLoop {
     }
     for (const watch of this.invalid) watch.stopped = true;
     this.registrations = [];
+    this.due = [];
     this.invalid = [];
     this.watches = 0;
     this.jobs = [];
     this.timers.clear();
     this.dispatches++;
-    this.epoll.close();
+    this.poller.close();
   }
 
-  /** Not for callers: a watch has stopped. */
+  /** For watches: one has stopped. */
   forget(watch: LoopWatch): void {
     this.watches--;
     const { registration } = watch;
@@ -173,17 +170,17 @@ export class EventLoop {
       this.update(registration);
     } else {
       this.registrations[watch.fd] = undefined;
-      this.epoll.remove(watch.fd);
+      this.poller.remove(watch.fd);
     }
   }
 
-  /** Not for callers: tells the kernel what the watches of one descriptor ask for by now. False where it is not open. */
+  /** For watches: tells the kernel what the watches of one descriptor ask for by now. False where it is not open. */
   update(registration: Registration): boolean {
     if (this.registrations[registration.fd] !== registration) return false;
     const interest = registration.wanted();
     if (interest === registration.interest) return true;
     registration.interest = interest;
-    if (this.epoll.modify(registration.fd, interest, registration.tag)) return true;
+    if (this.poller.modify(registration.fd, interest, registration.tag)) return true;
     this.invalidate(registration);
     return false;
   }
@@ -191,7 +188,7 @@ export class EventLoop {
   /** A second watch of one descriptor. False where the number now belongs to another file than the first one's. */
   private join(registration: Registration, watch: LoopWatch): boolean {
     // The kernel knows whether it is the same file.
-    if (!this.epoll.modify(registration.fd, registration.interest, registration.tag)) {
+    if (!this.poller.modify(registration.fd, registration.interest, registration.tag)) {
       this.invalidate(registration);
       return false;
     }
@@ -203,7 +200,7 @@ export class EventLoop {
   private register(watch: LoopWatch): void {
     const tag = (this.lastTag + 1) | 0;
     const registration = new Registration(watch.fd, tag, watch.interest, [watch]);
-    if (!this.epoll.add(watch.fd, watch.interest, tag)) {
+    if (!this.poller.add(watch.fd, watch.interest, tag)) {
       this.invalid.push(watch);
       return;
     }
@@ -215,6 +212,24 @@ export class EventLoop {
   private invalidate(registration: Registration): void {
     this.registrations[registration.fd] = undefined;
     this.invalid.push(...registration.watches);
+  }
+
+  private callDue(): void {
+    const { due } = this;
+    this.due = [];
+    this.depth++;
+    try {
+      for (const callback of due) {
+        if (this.closed) return;
+        try {
+          callback();
+        } catch (error) {
+          this.onError(error, 'callback put off');
+        }
+      }
+    } finally {
+      this.depth--;
+    }
   }
 
   private tellInvalid(): void {
@@ -238,12 +253,12 @@ export class EventLoop {
    */
   private exorcise(): void {
     this.haunted = false;
-    this.epoll.close();
-    this.epoll = new Epoll();
+    this.poller.close();
+    this.poller = new Poller();
     for (const registration of this.registrations) {
       if (registration === undefined) continue;
       const { fd, interest, tag } = registration;
-      if (!this.epoll.add(fd, interest, tag)) this.invalidate(registration);
+      if (!this.poller.add(fd, interest, tag)) this.invalidate(registration);
     }
   }
 
@@ -266,46 +281,11 @@ export class EventLoop {
     } else if (timeoutMs > LONGEST_TIMEOUT_MS) {
       timeoutMs = LONGEST_TIMEOUT_MS;
     }
-    if (timeoutMs !== 0 && this.pollNanoseconds > 0) {
-      const ready = this.spin(timeoutMs);
+    if (timeoutMs !== 0 && this.busyPoll.nanoseconds > 0) {
+      const ready = this.busyPoll.wait(this.poller, timeoutMs);
       if (ready > 0) return ready;
     }
-    return this.epoll.wait(timeoutMs);
-  }
-
-  private spin(timeoutMs: number): number {
-    if (this.spinPause > 0) {
-      this.spinPause--;
-      return 0;
-    }
-    const { epoll } = this;
-    let ready = epoll.wait(0);
-    // What is there at once speaks neither for busy-polling nor against it: blocking would have found it too.
-    if (ready > 0) return ready;
-    const milliseconds = this.pollNanoseconds / 1e6;
-    const end = performance.now() + (timeoutMs < 0 ? milliseconds : Math.min(milliseconds, timeoutMs));
-    let inTime = true;
-    while (ready === 0 && inTime) {
-      ready = epoll.wait(0);
-      inTime = performance.now() < end;
-    }
-    // Found late: this thread was put aside for a peer that has no processor of its own, and only kept it waiting.
-    if (ready > 0 && inTime) {
-      this.spinMisses = 0;
-      this.nextSpinPause = SPIN_PAUSE;
-    } else {
-      this.missSpin();
-    }
-    return ready;
-  }
-
-  private missSpin(): void {
-    this.spinMisses++;
-    if (this.spinMisses < SPIN_MISSES) return;
-    // One more miss after the pause gives up again at once.
-    this.spinMisses = SPIN_MISSES - 1;
-    this.spinPause = this.nextSpinPause;
-    this.nextSpinPause = Math.min(2 * this.nextSpinPause, LONGEST_SPIN_PAUSE);
+    return this.poller.wait(timeoutMs);
   }
 
   private dispatch(count: number): void {
@@ -332,15 +312,15 @@ export class EventLoop {
 
   /** Before any callback can change what the descriptors mean. Returns how many are ready. */
   private collect(count: number): number {
-    const { epoll, ready, registrations } = this;
+    const { poller, ready, registrations } = this;
     let known = 0;
     for (let i = 0; i < count; i++) {
-      const registration = registrations[epoll.descriptor(i)];
-      if (registration === undefined || registration.tag !== epoll.tag(i)) {
+      const registration = registrations[poller.descriptor(i)];
+      if (registration === undefined || registration.tag !== poller.tag(i)) {
         this.haunted = true;
         continue;
       }
-      registration.events = epoll.events(i);
+      registration.events = poller.events(i);
       let at = known++;
       for (; at > 0 && ready[at - 1]!.tag > registration.tag; at--) ready[at] = ready[at - 1]!;
       ready[at] = registration;
@@ -380,53 +360,3 @@ export class EventLoop {
     }
   }
 }
-
-/** One descriptor as the kernel knows it, and who watches it. */
-class Registration {
-  /** What the last wait said of it. */
-  events = 0;
-
-  constructor(
-    readonly fd: number,
-    /** Grows from one to the next, and tells the events of this one from those of another with the same number. */
-    readonly tag: number,
-    public interest: number,
-    /** Replaced, never changed: a round that is under way goes on with the old ones. */
-    public watches: readonly LoopWatch[],
-  ) {}
-
-  wanted(): number {
-    let interest = 0;
-    for (const watch of this.watches) interest |= watch.wanted;
-    return interest;
-  }
-}
-
-class LoopWatch implements Watch {
-  stopped = false;
-  registration: Registration | undefined;
-
-  constructor(
-    private readonly loop: EventLoop,
-    readonly fd: number,
-    public wanted: number,
-    readonly ready: (events: number) => void,
-  ) {}
-
-  get interest(): number {
-    return this.wanted;
-  }
-
-  set interest(interest: number) {
-    this.wanted = interest;
-    if (!this.stopped && this.registration !== undefined) this.loop.update(this.registration);
-  }
-
-  stop(): void {
-    if (this.stopped) return;
-    this.stopped = true;
-    this.loop.forget(this);
-  }
-}
-
-const NOTHING = new Registration(-1, 0, 0, []);

@@ -1,15 +1,18 @@
 /** Whole messages in and out of one stream socket; knows headers, and nothing of what the messages mean. */
 import { SystemError } from '../posix/errors.ts';
-import { type EventLoop, PollEvents, type Watch } from '../posix/event-loop.ts';
-import { closeDescriptor, StreamSocket } from '../posix/socket.ts';
+import { type EventLoop, PollEvents } from '../posix/event-loop.ts';
+import type { Watch } from '../posix/loop-watch.ts';
+import { StreamSocket } from '../posix/socket.ts';
 import type { TraceValue } from '../trace/trace.ts';
+import { Arrivals } from './arrivals.ts';
 import { Header } from './header.ts';
 import { type Limits, largestMessage } from './limits.ts';
+import { ReceiveAgain } from './receive-again.ts';
+import { SendQueue } from './send-queue.ts';
 import { HEADER_BYTES, HeaderFlag } from './spec.ts';
 
 export type Detail = Readonly<Record<string, TraceValue>>;
 
-const NO_DESCRIPTORS: number[] = [];
 const NO_DETAIL: Detail = {};
 // The hot path's own names: the compiler folds constants of this file, and loads those of others each time.
 const GONE = PollEvents.error | PollEvents.hangup | PollEvents.invalid;
@@ -18,6 +21,8 @@ const OUT = PollEvents.out;
 const COMMAND = HeaderFlag.typeCommand;
 const REPLY = HeaderFlag.typeReply;
 const HEADER = HEADER_BYTES;
+/** Receives of one turn, after which other descriptors have theirs. */
+const RECEIVES_PER_TURN = 16;
 
 export interface MessageHandler {
   /**
@@ -34,55 +39,39 @@ export interface MessageHandler {
   closed(reason: string, detail: Detail): void;
 }
 
-interface Attached {
-  at: number;
-  readonly descriptors: readonly number[];
-}
-
-/** Descriptors that one receive brought, and where in the input the last byte lies that came with them. */
-interface Arrival {
-  at: number;
-  readonly descriptors: number[];
-}
-
 export class Connection {
   readonly input: Uint8Array;
   readonly inputView: DataView;
   readonly output: Uint8Array;
   readonly outputView: DataView;
   bytesReceived = 0;
-  bytesSent = 0;
   /** True while a message is with the handler. */
   dispatching = false;
   /** Told when some of what waited has been sent, so that there may be room again. Never within a message. */
   onRoom: (() => void) | undefined;
 
   private readonly socket: StreamSocket;
+  private readonly outgoing: SendQueue;
   private watch: Watch;
   private watching = true;
   private readonly header = new Header();
   private readonly largest: number;
   private isClosed = false;
   private paused = false;
-  /** Closed or paused: nothing more is handled. One flag, so that the hot path looks at one. */
+  /** What follows the message at hand is for the next round. */
+  private resting = false;
+  /** Closed, paused or resting: nothing more is handled. One flag, so that the hot path looks at one. */
   private halted = false;
   /** While paused, the peer was found to be gone. What it has sent before is still to be handled. */
   private sawEnd = false;
+
+  private readonly again = new ReceiveAgain();
 
   private inHead = 0;
   private inTail = 0;
   /** The message at `inHead` waits for room in the output. */
   private held = false;
-  /** Descriptors received and not yet handed on, in order. */
-  private readonly arrivals: Arrival[] = [];
-
-  private outHead = 0;
-  private outTail = 0;
-  /** Bytes still to send of each queued message: each goes out by itself, so that none of QEMU's reads ends in a header. */
-  private readonly queue: Int32Array;
-  private queueFirst = 0;
-  private queueLength = 0;
-  private attached: Attached[] = [];
+  private readonly arrivals = new Arrivals();
 
   /** Owns `fd` from here on. Throws a SystemError where the loop can't watch it (ENOSPC, ENOMEM). */
   constructor(
@@ -102,7 +91,7 @@ export class Connection {
     this.output = this.socket.output;
     this.inputView = viewOf(this.input);
     this.outputView = viewOf(this.output);
-    this.queue = new Int32Array(limits.maxQueuedMessages);
+    this.outgoing = new SendQueue(this.socket, limits.maxQueuedMessages);
     try {
       this.watch = this.watchFor(IN);
     } catch (error) {
@@ -115,13 +104,17 @@ export class Connection {
     return this.isClosed;
   }
 
+  get bytesSent(): number {
+    return this.outgoing.bytesSent;
+  }
+
   /** Everything committed has reached the kernel. */
   get drained(): boolean {
-    return this.queueLength === 0;
+    return this.outgoing.isEmpty;
   }
 
   hasRoom(size: number): boolean {
-    return this.queueLength < this.queue.length && this.output.length - (this.outTail - this.outHead) >= size;
+    return this.outgoing.hasRoom(size);
   }
 
   /**
@@ -129,22 +122,15 @@ export class Connection {
    * it to. Valid until the next call.
    */
   reserve(size: number): number {
-    if (this.isClosed || !this.hasRoom(size)) return -1;
-    if (this.outTail + size > this.output.length) this.compactOutput();
-    return this.outTail;
+    return this.isClosed ? -1 : this.outgoing.reserve(size);
   }
 
   /** Sends the `size` bytes that now stand at the reserved place. The descriptors must stay open until `drained`. */
   commit(size: number, descriptors?: readonly number[]): void {
     if (this.isClosed) return;
-    if (descriptors !== undefined && descriptors.length > 0) this.attached.push({ at: this.outTail, descriptors });
-    this.queue[(this.queueFirst + this.queueLength) % this.queue.length] = size;
-    this.queueLength++;
-    this.outTail += size;
-    if (this.queueLength === 1) {
-      this.flush();
-      if (this.queueLength > 0) this.updateInterest();
-    }
+    if (!this.outgoing.commit(size, descriptors)) return;
+    this.flush();
+    if (!this.outgoing.isEmpty) this.updateInterest();
   }
 
   /** Who gets the messages from here on. Also from within `message`. */
@@ -170,14 +156,32 @@ export class Connection {
     this.halted = false;
     this.sawEnd = false;
     this.process();
+    this.endRest();
+    this.updateInterest();
+  }
+
+  /**
+   * From within `message`: the messages behind it wait for the next round. What this one has made go on is further then, and what they
+   * ask about it is answered as it is by then.
+   */
+  rest(): void {
+    this.resting = true;
+    this.halted = true;
+  }
+
+  /** Before a job waits for this peer: takes what is likely to be there by now. */
+  receiveAhead(): void {
+    this.receiveOn();
+    this.endRest();
     this.updateInterest();
   }
 
   /** Takes what the peer has sent, up to `receives` times; true if it is still there after that. */
   pump(receives: number): boolean {
-    if (this.queueLength > 0) this.flushAndResume();
+    if (!this.outgoing.isEmpty) this.flushAndResume();
     for (let i = 0; i < receives && !this.halted && !this.held; i++) {
       if (!this.receive()) break;
+      this.endRest();
     }
     this.updateInterest();
     return !this.isClosed;
@@ -188,9 +192,8 @@ export class Connection {
     this.isClosed = true;
     this.halted = true;
     this.watch.stop();
-    for (const { descriptors } of this.arrivals.splice(0)) for (const one of descriptors) closeDescriptor(one);
-    this.queueLength = 0;
-    this.attached = [];
+    this.arrivals.close();
+    this.outgoing.clear();
     this.socket.close();
     this.handler.closed(reason, detail);
   }
@@ -203,12 +206,43 @@ export class Connection {
       return;
     }
     if (!this.held) {
-      if (events & (IN | GONE)) this.receive();
+      if (events & (IN | GONE) && this.receive()) this.receiveOn();
     } else if (events & GONE) {
       this.close('hung up with answers unread');
     }
+    this.endRest();
     this.updateInterest();
   }
+
+  /** Within one turn, as long as there is likely to be something. */
+  private receiveOn(): void {
+    const { again, loop } = this;
+    for (let left = RECEIVES_PER_TURN - 1; left > 0; left--) {
+      // What has been asked for is to be done before the next question about it.
+      if (this.halted || this.held || loop.hasJobs || !again.isWorthwhile()) return;
+      if (!this.receive()) {
+        again.nothing();
+        return;
+      }
+      again.found();
+    }
+  }
+
+  /** What was put off is handled first of all in the next round. */
+  private endRest(): void {
+    if (!this.resting) return;
+    this.resting = false;
+    this.halted = this.paused || this.isClosed;
+    if (this.inTail > this.inHead) this.loop.soon(this.goOn);
+  }
+
+  private readonly goOn = () => {
+    if (this.halted || this.held) return;
+    this.process();
+    this.receiveOn();
+    this.endRest();
+    this.updateInterest();
+  };
 
   /** Receives once and handles what is whole; false where nothing was there or the connection is over. */
   private receive(): boolean {
@@ -237,7 +271,7 @@ export class Connection {
    */
   private takeDescriptors(): boolean {
     if (this.socket.receivedDescriptors > 0) {
-      this.arrivals.push({ at: this.inTail - 1, descriptors: this.socket.takeDescriptors() });
+      this.arrivals.add(this.inTail - 1, this.socket.takeDescriptors());
     }
     if (!this.socket.descriptorsTruncated) return true;
     this.refuseDescriptors();
@@ -269,37 +303,25 @@ export class Connection {
         this.held = true;
         return;
       }
-      if (this.arrivals.length > 1 && this.tooManyUpTo(this.inHead + header.size)) return;
+      if (this.arrivals.pieces > 1 && this.tooManyUpTo(this.inHead + header.size)) return;
       this.inHead += header.size;
       this.dispatching = true;
       try {
-        this.handler.message(header, payload, length, this.descriptorsUpTo(this.inHead));
+        this.handler.message(header, payload, length, this.arrivals.takeUpTo(this.inHead));
       } finally {
         this.dispatching = false;
       }
     }
     // What is left is a part of one message, but while there is more to handle.
-    if (!this.halted && this.arrivals.length > 1 && this.tooManyUpTo(this.inTail)) return;
+    if (!this.halted && this.arrivals.pieces > 1 && this.tooManyUpTo(this.inTail)) return;
     if (!this.isClosed) this.compactInput();
   }
 
   /** One receive brings no more than a message may; the pieces of a message may. Closes the connection, then. */
   private tooManyUpTo(end: number): boolean {
-    let count = 0;
-    for (const { at, descriptors } of this.arrivals) if (at < end) count += descriptors.length;
-    if (count <= this.limits.maxDescriptors) return false;
+    if (this.arrivals.countUpTo(end) <= this.limits.maxDescriptors) return false;
     this.refuseDescriptors();
     return true;
-  }
-
-  /** Of one message: the pieces in which it came may each have brought some. */
-  private descriptorsUpTo(end: number): number[] {
-    const { arrivals } = this;
-    if (arrivals.length === 0 || arrivals[0]!.at >= end) return NO_DESCRIPTORS;
-    let { descriptors } = arrivals.shift()!;
-    while (arrivals.length > 0 && arrivals[0]!.at < end)
-      descriptors = descriptors.concat(arrivals.shift()!.descriptors);
-    return descriptors;
   }
 
   /** Leaves room for the rest of the largest message. */
@@ -309,44 +331,18 @@ export class Connection {
       this.inTail = 0;
     } else if (this.input.length - this.inHead < this.largest) {
       this.input.copyWithin(0, this.inHead, this.inTail);
-      for (const arrival of this.arrivals) arrival.at -= this.inHead;
+      this.arrivals.moveBy(-this.inHead);
       this.inTail -= this.inHead;
       this.inHead = 0;
     }
   }
 
-  private compactOutput(): void {
-    this.output.copyWithin(0, this.outHead, this.outTail);
-    for (const attached of this.attached) attached.at -= this.outHead;
-    this.outTail -= this.outHead;
-    this.outHead = 0;
-  }
-
   private flush(): void {
-    while (this.queueLength > 0) {
-      const left = this.queue[this.queueFirst]!;
-      const first = this.attached[0];
-      const descriptors = first !== undefined && first.at === this.outHead ? first.descriptors : undefined;
-      let sent: number;
-      try {
-        sent = this.socket.send(this.outHead, left, descriptors);
-      } catch (error) {
-        this.fail('send failed', error);
-        return;
-      }
-      if (sent < 0) return;
-      if (descriptors !== undefined && sent > 0) this.attached.shift();
-      this.outHead += sent;
-      this.bytesSent += sent;
-      if (sent < left) {
-        this.queue[this.queueFirst] = left - sent;
-      } else {
-        this.queueFirst = (this.queueFirst + 1) % this.queue.length;
-        this.queueLength--;
-      }
+    try {
+      this.outgoing.flush();
+    } catch (error) {
+      this.fail('send failed', error);
     }
-    this.outHead = 0;
-    this.outTail = 0;
   }
 
   /** What was held back must go on whenever room is made: once the queue is empty nothing would wake us for it. */
@@ -365,7 +361,7 @@ export class Connection {
 
   private updateInterest(): void {
     if (this.isClosed) return;
-    const interest = (this.held || this.paused ? 0 : IN) | (this.queueLength > 0 ? OUT : 0);
+    const interest = (this.held || this.paused ? 0 : IN) | (!this.outgoing.isEmpty ? OUT : 0);
     // The kernel reports that the peer is gone whatever is asked for, again and again.
     if (this.paused && (interest === 0 || this.sawEnd)) this.unwatch();
     else if (!this.watching) this.rewatch(interest);

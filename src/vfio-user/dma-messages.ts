@@ -6,6 +6,7 @@ import type { EventLoop } from '../posix/event-loop.ts';
 import type { Trace } from '../trace/trace.ts';
 import type { Connection } from './connection.ts';
 import { type DmaBatch, Errno } from './device-model.ts';
+import { repeatsDma } from './dma-echo.ts';
 import { DmaExchange, Pending } from './dma-exchange.ts';
 import { type Header, writeHeader } from './header.ts';
 import type { Limits } from './limits.ts';
@@ -132,11 +133,13 @@ export class DmaMessages implements DmaBatch {
     if (header.flags & HeaderFlag.error) {
       // The error field may be zero even then (section "Header").
       this.finish(pending, header.error > 0 && header.error < 4096 ? header.error : Errno.EIO);
-      return;
+    } else {
+      if (!repeatsDma(connection, pending, payload, length)) return;
+      if (pending.target !== undefined) this.copyIn(pending, payload + DmaAccess.data);
+      this.finish(pending, Errno.ok);
     }
-    if (!this.checkEcho(pending, payload, length)) return;
-    if (pending.target !== undefined) this.copyIn(pending, payload + DmaAccess.data);
-    this.finish(pending, Errno.ok);
+    // Whoever waits goes on first: a client that sends a read behind its last answer asks what came of it.
+    if (exchange.outstanding === 0) connection.rest();
   }
 
   /** The connection is gone: nobody will answer. */
@@ -275,6 +278,7 @@ export class DmaMessages implements DmaBatch {
 
   /** Waits for every answer. */
   private collect(exchange: DmaExchange): number {
+    if (exchange.outstanding > 0 && !exchange.givenUp) this.channel.receiveAhead();
     if (exchange.outstanding > 0 && !exchange.givenUp && !this.patiently(exchange.isDone)) {
       this.giveUp(exchange);
     }
@@ -328,38 +332,6 @@ export class DmaMessages implements DmaBatch {
     pending.exchange = undefined;
     pending.target = undefined;
     this.sparePending.push(pending);
-  }
-
-  /**
-   * The reply must repeat address and count, in 8 bytes each. Some clients count in 4 bytes, or answer a write with a header
-   * alone; these also expect the data 4 bytes earlier than we send it, so going on would corrupt the guest's memory.
-   */
-  private checkEcho(pending: Pending, payload: number, length: number): boolean {
-    const { channel: connection } = this;
-    const expected = DmaAccess.bytes + (pending.target === undefined ? 0 : pending.count);
-    if (length !== expected) {
-      connection.close('DMA reply in another layout', {
-        command: commandName(pending.command),
-        expected,
-        received: length,
-      });
-      return false;
-    }
-    const view = connection.inputView;
-    const matches =
-      view.getUint32(payload + DmaAccess.address, true) === pending.low &&
-      view.getUint32(payload + DmaAccess.address + 4, true) === pending.high &&
-      view.getUint32(payload + DmaAccess.count, true) === pending.count &&
-      view.getUint32(payload + DmaAccess.count + 4, true) === 0;
-    if (matches) return true;
-    connection.close('DMA reply repeats another address or count', {
-      command: commandName(pending.command),
-      address: view.getBigUint64(payload + DmaAccess.address, true),
-      count: view.getBigUint64(payload + DmaAccess.count, true),
-      expectedAddress: (BigInt(pending.high) << 32n) | BigInt(pending.low),
-      expectedCount: pending.count,
-    });
-    return false;
   }
 
   private copyIn(pending: Pending, from: number): void {

@@ -1,7 +1,8 @@
 /** Eventfds by which a client's hypervisor writes to a region without a message (vfio-user, section "VFIO_USER_DEVICE_GET_REGION_IO_FDS"). */
 import { SystemError } from '../posix/errors.ts';
-import { type EventLoop, PollEvents, type Watch } from '../posix/event-loop.ts';
+import { type EventLoop, PollEvents } from '../posix/event-loop.ts';
 import { createEventFd, drainEventFd } from '../posix/eventfd.ts';
+import type { Watch } from '../posix/loop-watch.ts';
 import { closeDescriptor } from '../posix/socket.ts';
 import type { Trace } from '../trace/trace.ts';
 import { type DeviceModel, Errno, type IoEventFd } from './device-model.ts';

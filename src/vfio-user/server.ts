@@ -4,7 +4,8 @@
  */
 import { Epoll } from '../posix/epoll.ts';
 import { SystemError } from '../posix/errors.ts';
-import { type EventLoop, PollEvents, type Watch } from '../posix/event-loop.ts';
+import { type EventLoop, PollEvents } from '../posix/event-loop.ts';
+import type { Watch } from '../posix/loop-watch.ts';
 import { acceptUnix, closeDescriptor, UnixListener } from '../posix/socket.ts';
 import type { Trace } from '../trace/trace.ts';
 import type { DeviceModel } from './device-model.ts';

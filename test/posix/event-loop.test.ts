@@ -266,6 +266,68 @@ describe('EventLoop, watches', () => {
   });
 });
 
+describe('EventLoop, what is put off', () => {
+  it('is called in the next round, before anything is waited for', () => {
+    loop.soon(logging('soon'));
+    expect(log).toEqual([]);
+    loop.runOnce(-1);
+    expect(log).toEqual(['soon']);
+  });
+
+  it('to the next round again is called in that one', () => {
+    loop.soon(() => {
+      log.push('first');
+      loop.soon(logging('second'));
+    });
+    loop.runOnce(-1);
+    expect(log).toEqual(['first']);
+    loop.runOnce(-1);
+    expect(log).toEqual(['first', 'second']);
+  });
+
+  it('is called while a job waits, and jobs are not', () => {
+    loop.push(() => {
+      loop.soon(logging('soon'));
+      loop.push(logging('job'));
+      loop.waitUntil(() => log.length > 0, -1);
+      log.push('waited');
+    });
+    loop.runOnce(-1);
+    expect(log).toEqual(['soon', 'waited']);
+    loop.runOnce(-1);
+    expect(log).toEqual(['soon', 'waited', 'job']);
+  });
+
+  it('lets what is ready come as soon as nothing is put off any more', () => {
+    const again = () => {
+      log.push('soon');
+      if (log.length < 3) loop.soon(again);
+    };
+    loop.soon(again);
+    signalEventFd(watched('ready'));
+    while (!log.includes('ready')) loop.runOnce(0);
+    expect(log).toEqual(['soon', 'soon', 'soon', 'ready']);
+  });
+
+  it('is told of where it fails, and the others are called', () => {
+    loop.soon(() => {
+      throw new Error('failed');
+    });
+    loop.soon(logging('other'));
+    loop.runOnce(-1);
+    expect(errors).toMatchObject([{ error: { message: 'failed' } }]);
+    expect(log).toEqual(['other']);
+  });
+
+  it('is forgotten when the loop is closed', () => {
+    loop.soon(() => loop.close());
+    loop.soon(logging('other'));
+    loop.runOnce(-1);
+    loop.soon(logging('late'));
+    expect(log).toEqual([]);
+  });
+});
+
 describe('EventLoop, changes from within callbacks', () => {
   it('does not call a watch that was stopped in the same round', () => {
     const first = watched('first', () => second.stop());
@@ -623,7 +685,7 @@ describe('EventLoop, errors', () => {
 
 describe('EventLoop, busy-polling', () => {
   it('finds what is ready', () => {
-    loop.pollNanoseconds = 1_000_000;
+    loop.busyPoll.nanoseconds = 1_000_000;
     const fd = watched('ready');
     signalEventFd(fd);
     loop.runOnce(-1);
@@ -631,7 +693,7 @@ describe('EventLoop, busy-polling', () => {
   });
 
   it('blocks in the end, and goes on finding events after it was given up', () => {
-    loop.pollNanoseconds = 1000;
+    loop.busyPoll.nanoseconds = 1000;
     const fd = watched('ready');
     for (let i = 0; i < 20; i++) loop.runOnce(1);
     expect(log).toEqual([]);
@@ -645,7 +707,7 @@ describe('EventLoop, busy-polling', () => {
   /** Waits that find something at once, until it polls busily again. */
   function pauseLength(fd: number): number {
     let waits = 0;
-    for (; !loop.pollsBusily; waits++) {
+    for (; !loop.busyPoll.isOn; waits++) {
       signalEventFd(fd);
       loop.runOnce(-1);
     }
@@ -657,22 +719,22 @@ describe('EventLoop, busy-polling', () => {
   }
 
   it('is off unless asked for', () => {
-    expect(loop.pollsBusily).toBe(false);
-    loop.pollNanoseconds = 1000;
-    expect(loop.pollsBusily).toBe(true);
+    expect(loop.busyPoll.isOn).toBe(false);
+    loop.busyPoll.nanoseconds = 1000;
+    expect(loop.busyPoll.isOn).toBe(true);
   });
 
   it('is given up after so many misses in a row and not before', () => {
-    loop.pollNanoseconds = 1000;
+    loop.busyPoll.nanoseconds = 1000;
     watched('ready');
     miss(7);
-    expect(loop.pollsBusily).toBe(true);
+    expect(loop.busyPoll.isOn).toBe(true);
     miss(1);
-    expect(loop.pollsBusily).toBe(false);
+    expect(loop.busyPoll.isOn).toBe(false);
   });
 
   it('is given up for twice as long each time that it finds nothing again', () => {
-    loop.pollNanoseconds = 1000;
+    loop.busyPoll.nanoseconds = 1000;
     const fd = watched('ready');
     miss(8);
     const lengths = [pauseLength(fd)];
@@ -684,19 +746,19 @@ describe('EventLoop, busy-polling', () => {
   });
 
   it('takes what is there at once neither for a success nor for a miss', () => {
-    loop.pollNanoseconds = 1000;
+    loop.busyPoll.nanoseconds = 1000;
     const fd = watched('ready');
     miss(7);
     signalEventFd(fd);
     loop.runOnce(-1);
     miss(1);
-    expect(loop.pollsBusily).toBe(false);
+    expect(loop.busyPoll.isOn).toBe(false);
   });
 
   it('is not done where a wait may not last', () => {
-    loop.pollNanoseconds = 1_000_000;
+    loop.busyPoll.nanoseconds = 1_000_000;
     watched('ready');
     for (let i = 0; i < 20; i++) loop.runOnce(0);
-    expect(loop.pollsBusily).toBe(true);
+    expect(loop.busyPoll.isOn).toBe(true);
   });
 });

@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type DmaRequest, dmaPayload, type VfioUserClient } from '../../src/vfio-user/client.ts';
 import { ETIMEDOUT } from '../../src/vfio-user/dma-messages.ts';
-import { Command } from '../../src/vfio-user/spec.ts';
-import { BAR0, message, Rig, words } from './rig.ts';
+import { Command, HeaderFlag } from '../../src/vfio-user/spec.ts';
+import { BAR0, concat, message, Rig, words } from './rig.ts';
 
 const EIO = 5;
 const E2BIG = 7;
@@ -143,6 +143,27 @@ describe('DMA_WRITE', () => {
 });
 
 describe('while a DMA waits', () => {
+  it('a register read behind its last answer finds the job gone on', () => {
+    client.onDmaRead = ({ id, address, count }) => {
+      client.sendRaw(
+        concat(
+          message(Command.dmaRead, dmaPayload(address, count, new Uint8Array(count)), {
+            id,
+            flags: HeaderFlag.typeReply,
+          }),
+          message(Command.regionRead, words(0, 0, BAR0, 1), { id: 4711 }),
+        ),
+      );
+      return undefined;
+    };
+    rig.job(() => {
+      rig.model.client!.dmaRead(0, 0, new Uint8Array(4), 0, 4);
+      rig.model.calls.push('done');
+    });
+    rig.until(() => rig.model.calls.includes('read 0 0 1'));
+    expect(rig.model.calls).toEqual(['connected', 'done', 'read 0 0 1']);
+  });
+
   it('register reads are answered', () => {
     rig.model.memory.get(BAR0)![0] = 0x77;
     const received: number[] = [];
