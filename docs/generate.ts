@@ -8,6 +8,8 @@ import { vtdRegisters } from '../src/iommu/vtd/registers.ts';
 import type { Field, Register, RegisterBlock } from '../src/pci/registers.ts';
 import { EVENT_KINDS, EventClass, type EventKind } from '../src/trace/event-kinds.ts';
 import { detectorTable } from '../src/trace/sanitizer/detectors.ts';
+import { type LimitDefinition, limitRules, limitTable } from '../src/vfio-user/limit-table.ts';
+import { commandsPage } from './commands-page.ts';
 import { dmaIommuFunctionPage } from './dma-iommu-function-page.ts';
 
 const NOTE = '<!-- Made from the definitions in the source by `npm run docs`; edit those. -->';
@@ -20,6 +22,8 @@ export function generatedPages(): Readonly<Record<string, string>> {
     'dma-iommu-function.md': dmaIommuFunctionPage(),
     'detectors.md': detectorsPage(),
     'events.md': eventsPage(),
+    'limits.md': limitsPage(),
+    'commands.md': commandsPage(),
   };
 }
 
@@ -86,6 +90,33 @@ function eventsPage(): string {
     'All kinds of events by their class, as `--class` and `--kind` of `viommu trace` know them. [tracing.md](tracing.md) says how to look at ' +
       'them, [recordings.md](recordings.md) how they lie in a file.',
     ...sections,
+  );
+}
+
+function limitsPage(): string {
+  const limits: Readonly<Record<string, LimitDefinition>> = limitTable;
+  const rows = Object.entries(limits).map(([name, { unit, least, most, default: usual, what, beyond }]) => {
+    return [`\`${name}\``, unit, `${least} to ${most}`, String(usual), what, beyond];
+  });
+  const together = limitRules.map(({ small, factor, spare, large, why }) => {
+    const part = factor === 1 ? `\`${small}\`` : `${factor} × \`${small}\``;
+    return [spare === 0 ? part : `${part} + ${spare}`, `\`${large}\``, why];
+  });
+  return page(
+    '# Limits of a connection',
+    'What one vfio-user client may have of the server, and cause in it: the bounds of its connection, of each function by itself. A larger ' +
+      'one costs memory, or time of the device thread; all are safe at the ends of their ranges.',
+    'Set them where a machine is described, by hand or in its JSON file ([machines.md](machines.md)), for all its functions; flags go before ' +
+      'the file. Programs that make a server of a device model by themselves have `VfioUserServerOptions.limits`.',
+    '```sh\nviommu serve --dir /tmp/m --limit maxDmaMaps=1024 --limit dmaTimeout=2000\n```',
+    '```json\n{ "iommu": "vtd", "endpoints": ["edu@01:00.0"], "limits": { "maxDmaMaps": 1024, "dmaTimeout": 2000 } }\n```',
+    'A client that [leases a machine](remote-api.md#machines-on-demand) may ask for lower limits in its description, never for higher ones ' +
+      'than the server has been given for its own machines: that is refused (`bad-arguments`). What it does not name is as the server has it.',
+    table(['limit', 'unit', 'range', 'default', 'what', 'beyond it'], rows),
+    '## Limits that go together',
+    'A limit that is not given gives way to one that is: with `maxDataTransfer=65536` alone, `maxDirtyBitmap` is 65472. Two that are given ' +
+      'and do not fit are refused, with what would.',
+    table(['this', 'is at most', 'because'], together),
   );
 }
 

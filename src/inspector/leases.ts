@@ -10,6 +10,7 @@ import type { MachineDescription } from '../machine/description.ts';
 import { MachineHost } from '../machine/host.ts';
 import type { SanitizePolicy } from '../trace/sanitizer/policy.ts';
 import type { TraceValue } from '../trace/trace.ts';
+import { LimitError, lowerLimits } from '../vfio-user/limit-settings.ts';
 import { HostPort } from './host-port.ts';
 import { KeptSubscriptions } from './kept-subscriptions.ts';
 import { LEASED_MACHINES, LEASED_MACHINES_MAX, MAX_LEASE_GRACE_MILLISECONDS, RELEASES_REMEMBERED } from './limits.ts';
@@ -128,7 +129,7 @@ export class Leases {
     return this.leases.size;
   }
 
-  /** Rejects with a `RemoteError`: too many, or the machine cannot be made. */
+  /** Rejects with a `RemoteError`: too many, limits beyond the server's own, or the machine cannot be made. */
   async lease(request: LeaseRequest, owner: LeaseOwner): Promise<LeaseAnswer> {
     if (this.closing) throw new RemoteError(ErrorCode.failed, 'the server stops');
     if (this.leases.size >= this.max) {
@@ -137,12 +138,13 @@ export class Leases {
         `all ${this.max} machines of this server are leased: release one, or let the server make more (--on-demand NUMBER)`,
       );
     }
+    const description = this.describe(request);
     const name = `m${this.nextNumber++}`;
     const lease: Lease = {
       id: randomBytes(LEASE_ID_BYTES).toString('hex'),
       name,
       grace: Math.min(request.grace ?? 0, MAX_LEASE_GRACE_MILLISECONDS),
-      description: request.description ?? this.options.description,
+      description,
       directory: join(this.options.directory, name),
       owner,
     };
@@ -210,6 +212,20 @@ export class Leases {
     this.closing = true;
     await this.endAll([...this.leases.values()]);
     this.released.clear();
+  }
+
+  /** A client may lower the limits that this server sets for its machines, and not raise them. */
+  private describe({ description: asked }: LeaseRequest): MachineDescription {
+    const { description: own } = this.options;
+    if (asked === undefined) return own;
+    try {
+      const limits = lowerLimits(asked.limits ?? {}, own.limits ?? {});
+      const { limits: _, ...rest } = asked;
+      return Object.keys(limits).length === 0 ? rest : { ...rest, limits };
+    } catch (error) {
+      if (error instanceof LimitError) throw new RemoteError(ErrorCode.badArguments, error.message);
+      throw error;
+    }
   }
 
   private answerFor({ id, grace, name, description, host }: Lease): LeaseAnswer {

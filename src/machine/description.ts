@@ -6,6 +6,8 @@
 import type { EndpointOptions } from '../devices/endpoint.ts';
 import { findKind } from '../devices/kinds.ts';
 import { formatRequesterId } from '../trace/record-fields.ts';
+import { LimitError, settleLimits } from '../vfio-user/limit-settings.ts';
+import type { GivenLimits } from '../vfio-user/limit-table.ts';
 
 export const IOMMU_KINDS = ['vtd', 'dma-iommu', 'none'] as const;
 export type IommuKindName = (typeof IOMMU_KINDS)[number];
@@ -40,6 +42,8 @@ export interface MachineDescription {
    * where the process has more than one processor. Missing: not at all.
    */
   readonly pollMicroseconds?: PollMicroseconds;
+  /** Of each client's connection (vfio-user/limit-table.ts). Missing, or missing in it: the defaults. */
+  readonly limits?: GivenLimits;
 }
 
 export type PollMicroseconds = number | 'auto';
@@ -95,7 +99,7 @@ export function describeMachine(
 /** Checks a description from outside (a JSON file, another process) and fills in what it may leave out. */
 export function checkDescription(value: unknown): MachineDescription {
   const machine = asObject(value, 'a machine description');
-  refuseUnknown(machine, ['iommu', 'endpoints', 'pollMicroseconds'], 'a machine description');
+  refuseUnknown(machine, ['iommu', 'endpoints', 'pollMicroseconds', 'limits'], 'a machine description');
   const list = machine.endpoints ?? [];
   if (!Array.isArray(list)) throw new DescriptionError(`'endpoints' must be a list`);
   if (list.length > MAX_ENDPOINTS) throw new DescriptionError(`at most ${MAX_ENDPOINTS} endpoints in one machine`);
@@ -110,8 +114,25 @@ export function checkDescription(value: unknown): MachineDescription {
     'address',
   );
   const iommu = checkIommu(machine.iommu);
-  if (machine.pollMicroseconds === undefined) return { iommu, endpoints };
-  return { iommu, endpoints, pollMicroseconds: checkPolling(machine.pollMicroseconds) };
+  const { pollMicroseconds, limits } = machine;
+  return {
+    iommu,
+    endpoints,
+    ...(pollMicroseconds === undefined ? {} : { pollMicroseconds: checkPolling(pollMicroseconds) }),
+    ...(limits === undefined ? {} : { limits: checkLimits(limits) }),
+  };
+}
+
+/** Each by itself, and all of them together. */
+export function checkLimits(value: unknown): GivenLimits {
+  const limits = asObject(value, `'limits'`) as GivenLimits;
+  try {
+    settleLimits(limits);
+  } catch (error) {
+    if (error instanceof LimitError) throw new DescriptionError(error.message);
+    throw error;
+  }
+  return limits;
 }
 
 function checkPolling(value: unknown): PollMicroseconds {

@@ -16,6 +16,7 @@ import { duplicateDescriptor } from '../posix/socket.ts';
 import { WindowPool } from '../posix/window-pool.ts';
 import { formatRequesterId } from '../trace/record-fields.ts';
 import type { Trace } from '../trace/trace.ts';
+import { settleLimits } from '../vfio-user/limit-settings.ts';
 import { VfioUserServer } from '../vfio-user/server.ts';
 import type { EndpointDescription, IommuKindName, MachineDescription } from './description.ts';
 import { FunctionJobs } from './function-jobs.ts';
@@ -270,9 +271,10 @@ export class Machine {
   }
 
   private serve(parts: Omit<ServedFunction, 'server'>): void {
-    const { loop, trace } = this.options;
+    const { loop, trace, description } = this.options;
     const path = this.socketPath(parts.name);
-    const server = new VfioUserServer({ path, name: parts.name, model: parts.pci, loop, trace });
+    const limits = settleLimits(description.limits ?? {});
+    const server = new VfioUserServer({ path, name: parts.name, model: parts.pci, loop, trace, limits });
     this.served.set(parts.name, { ...parts, server });
   }
 

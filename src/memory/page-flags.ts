@@ -8,7 +8,7 @@ export const PageFlag = {
   writable: 2,
   /** In a window. */
   mapped: 4,
-  /** In a file that cannot be mapped safely: positioned reads and writes. */
+  /** In a file that cannot be mapped, or not safely: positioned reads and writes. */
   positioned: 8,
   /** Reached by messages. */
   remote: 16,

@@ -1,9 +1,10 @@
 /**
- * The guest's memory as a vfio-user client announces it, region by region: mapped where that is safe, else reached through
- * its file, else through messages (vfio-user, VFIO_USER_DMA_MAP).
+ * The guest's memory as a vfio-user client announces it, region by region: mapped where that is safe and wanted, else reached
+ * through its file, else through messages (vfio-user, VFIO_USER_DMA_MAP).
  */
 import { SystemError } from '../posix/errors.ts';
-import { fileSize, isDevice, isRegularFile, isSeekable, readAt, sealAgainstShrink, writeAt } from '../posix/memfd.ts';
+import { appendsAlways } from '../posix/file-io.ts';
+import { isRegularFile, sealAgainstShrink } from '../posix/memfd.ts';
 import { closeDescriptor } from '../posix/socket.ts';
 import type { WindowPool } from '../posix/window-pool.ts';
 import { EventClass, Kind } from '../trace/event-kinds.ts';
@@ -14,6 +15,7 @@ import { DirtyLog } from './dirty-log.ts';
 import { FRAME_BYTES, FRAME_SHIFT, type MemoryBatch, MemoryStatus } from './guest-memory.ts';
 import { PageFlag } from './page-flags.ts';
 import { RegionBatch } from './region-batch.ts';
+import { fileProblem, moveInFile } from './region-file.ts';
 import { type Region, RegionTable } from './region-table.ts';
 import type { RemoteMemory } from './remote-memory.ts';
 import { WindowMap } from './window-map.ts';
@@ -50,6 +52,12 @@ export interface MemoryStatistics {
   readonly positionedBytes: number;
   /** Bytes through messages, both ways. */
   readonly messageBytes: number;
+}
+
+/** Why a region is not taken. */
+interface Problem {
+  readonly errno: number;
+  readonly why: string;
 }
 
 export interface RegionMemoryOptions {
@@ -128,7 +136,8 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
   }
 
   /**
-   * EINVAL: not whole pages, empty, beyond 8 TiB, or not within the file; EEXIST: overlaps a region; ENOMEM: too many.
+   * EINVAL: not whole pages, empty, beyond 8 TiB, not within the file, or a file that cannot be used in the way that is asked for;
+   * EEXIST: overlaps a region; ENOMEM: too many.
    * Owns the descriptor from here on.
    */
   map(announced: DmaRegion): number {
@@ -144,7 +153,7 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
         announced.writable,
         descriptor < 0 ? 0 : Number(announced.offset),
       );
-      const kind = descriptor < 0 ? PageFlag.remote : this.#place(region, descriptor);
+      const kind = descriptor < 0 ? PageFlag.remote : this.#place(region, announced);
       if (kind === PageFlag.positioned) {
         kept = true;
         region.descriptor = descriptor;
@@ -228,8 +237,8 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
     return status;
   }
 
-  #check(region: DmaRegion): { errno: number; why: string } | undefined {
-    const { address, size, offset, descriptor } = region;
+  #check(region: DmaRegion): Problem | undefined {
+    const { address, size, descriptor, access } = region;
     if (size <= 0n) return { errno: EINVAL, why: 'empty' };
     if (((address | size) & PAGE_MASK) !== 0n) return { errno: EINVAL, why: 'not whole pages' };
     if (address < 0n || address + size > ADDRESS_LIMIT) return { errno: EINVAL, why: 'beyond 8 TiB' };
@@ -239,22 +248,22 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
       return { errno: EEXIST, why: 'overlaps a region' };
     }
     if (descriptor < 0) return undefined;
-    if (offset < 0n || (offset & PAGE_MASK) !== 0n) return { errno: EINVAL, why: 'file offset not at a page' };
-    if (offset + size > BigInt(Number.MAX_SAFE_INTEGER)) return { errno: EINVAL, why: 'file offset too large' };
-    if (!isRegularFile(descriptor)) {
-      const mayBeMemory = isDevice(descriptor) && isSeekable(descriptor);
-      return mayBeMemory ? undefined : { errno: EINVAL, why: 'a descriptor that cannot be memory' };
+    if (access === 'fileIo' && this.#positionedRegions >= POSITIONED_REGION_LIMIT) {
+      return { errno: ENOMEM, why: `more than ${POSITIONED_REGION_LIMIT} regions by file I/O` };
     }
-    return fileSize(descriptor) < offset + size ? { errno: EINVAL, why: 'reaches beyond the file' } : undefined;
+    const why = fileProblem(region);
+    return why === undefined ? undefined : { errno: EINVAL, why };
   }
 
   /** How the region's pages are reached, with the file in the windows where they are mapped. */
-  #place(region: Region, descriptor: number): number {
+  #place(region: Region, { descriptor, access }: DmaRegion): number {
+    if (access === 'fileIo') return PageFlag.positioned;
     const noted = { address: BigInt(region.firstFrame) << BigInt(FRAME_SHIFT), bytes: region.frames * FRAME_BYTES };
     if (!region.readable || !isRegularFile(descriptor) || !sealAgainstShrink(descriptor)) {
       // Windows are read without a check, so what must not be read is not put there.
       const why = region.readable ? 'file could shrink' : 'not readable';
-      if (this.#positionedRegions < POSITIONED_REGION_LIMIT) {
+      const isPositioned = !region.writable || !appendsAlways(descriptor);
+      if (isPositioned && this.#positionedRegions < POSITIONED_REGION_LIMIT) {
         this.#trace.note('memory.not-mapped', this.#name, { ...noted, why, instead: 'file' });
         return PageFlag.positioned;
       }
@@ -297,20 +306,8 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
     at: number,
     length: number,
   ): MemoryStatus {
-    const position = region.fileOffset + inRegion;
-    let done = 0;
-    try {
-      while (done < length) {
-        const count = writing
-          ? writeAt(region.descriptor, buffer, at + done, length - done, position + done)
-          : readAt(region.descriptor, buffer, at + done, length - done, position + done);
-        if (count === 0) return this.#fail(region, writing, 'the file ends before the region');
-        done += count;
-      }
-    } catch (error) {
-      if (!(error instanceof SystemError)) throw error;
-      return this.#fail(region, writing, error.message);
-    }
+    const why = moveInFile(writing, region.descriptor, region.fileOffset + inRegion, buffer, at, length);
+    if (why !== '') return this.#fail(region, writing, why);
     region.failure = '';
     this.#positionedBytes += length;
     return MemoryStatus.ok;
@@ -360,7 +357,7 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
     this.#events.emit(kind, this.#source, how, firstFrame >>> 20, firstFrame << 12, frames >>> 20, frames << 12);
   }
 
-  #refuse(kind: string, problem: { errno: number; why: string }, address: bigint, size: bigint): number {
+  #refuse(kind: string, problem: Problem, address: bigint, size: bigint): number {
     this.#trace.note(kind, this.#name, { address, size, errno: problem.errno, why: problem.why });
     return problem.errno;
   }

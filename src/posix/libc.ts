@@ -34,6 +34,12 @@ export const readBytes = bind<[fd: number, address: number, length: number]>('in
 export const preadv2 = bind<[fd: number, vector: number, count: number, offset: number, flags: number]>(
   'int preadv2(int, uintptr_t, int, int64_t, int)',
 );
+export const preadBytes = bind<[fd: number, address: number, length: number, position: number]>(
+  'int64_t pread(int, uintptr_t, size_t, int64_t)',
+);
+export const pwriteBytes = bind<[fd: number, address: number, length: number, position: number]>(
+  'int64_t pwrite(int, uintptr_t, size_t, int64_t)',
+);
 export const writeBytes = bind<[fd: number, address: number, length: number]>('int64_t write(int, uintptr_t, size_t)');
 export const close = bind<[fd: number]>('int close(int)');
 export const fchmod = bind<[fd: number, mode: number]>('int fchmod(int, uint)');
@@ -103,6 +109,7 @@ export const MFD_CLOEXEC = 1;
 export const MFD_ALLOW_SEALING = 2;
 export const LOCK_EX = 2;
 export const LOCK_NB = 4;
+export const F_GETFL = 3;
 export const F_DUPFD_CLOEXEC = 1030;
 export const F_ADD_SEALS = 1033;
 export const F_GET_SEALS = 1034;
@@ -119,6 +126,7 @@ export const MAP_32BIT = 0x40;
 export const MAP_NORESERVE = 0x4000;
 export const MADV_DONTNEED = 4;
 export const SEEK_CUR = 1;
+export const O_APPEND = 0x400;
 
 export const ENOENT = 2;
 export const EINTR = 4;

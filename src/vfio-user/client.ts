@@ -6,6 +6,7 @@ import type { EventLoop } from '../posix/event-loop.ts';
 import { closeDescriptor, connectUnix } from '../posix/socket.ts';
 import { Connection, type Detail, type MessageHandler } from './connection.ts';
 import { type DmaRegion, Errno, type InterruptDescription, type RegionDescription } from './device-model.ts';
+import { dmaMapPayload } from './dma-map-payload.ts';
 import { type Header, writeHeader } from './header.ts';
 import { defaultLimits, type Limits, streamLimits } from './limits.ts';
 import {
@@ -13,7 +14,6 @@ import {
   commandName,
   DeviceInfo,
   DmaAccess,
-  DmaMap,
   DmaUnmap,
   HEADER_BYTES,
   HeaderFlag,
@@ -193,17 +193,12 @@ export class VfioUserClient implements MessageHandler {
     else this.ask(Command.regionWrite, payload);
   }
 
-  /** The descriptor stays the caller's; -1 for a region that messages alone reach. */
+  /**
+   * The descriptor stays the caller's; -1 for a region that messages alone reach. `access` says how the server shall use it, in a flag
+   * that older servers refuse (EINVAL).
+   */
   dmaMap(region: DmaRegion): void {
-    const payload = new Uint8Array(DmaMap.bytes);
-    const view = viewOf(payload);
-    view.setUint32(DmaMap.argsz, DmaMap.bytes, true);
-    const flags = (region.readable ? DmaMap.readable : 0) | (region.writable ? DmaMap.writable : 0);
-    view.setUint32(DmaMap.flags, flags, true);
-    view.setBigUint64(DmaMap.offset, region.offset, true);
-    view.setBigUint64(DmaMap.address, region.address, true);
-    view.setBigUint64(DmaMap.size, region.size, true);
-    this.ask(Command.dmaMap, payload, region.descriptor < 0 ? [] : [region.descriptor]);
+    this.ask(Command.dmaMap, dmaMapPayload(region), region.descriptor < 0 ? [] : [region.descriptor]);
   }
 
   dmaUnmap(address: bigint, size: bigint, flags = 0): void {

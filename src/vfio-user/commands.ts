@@ -1,5 +1,6 @@
 /** What the server does on each command of the client: one function each, and the table by which they are found. */
 import { Errno } from './device-model.ts';
+import { readDmaMapFlags } from './dma-map-payload.ts';
 import { deviceFeature, migrationDataRead, migrationDataWrite } from './features.ts';
 import type { Reply, Request } from './messages.ts';
 import { deviceGetRegionInfo, deviceGetRegionIoFds } from './region-info.ts';
@@ -105,10 +106,12 @@ function dmaMap(client: ServedClient, request: Request): number {
   const { descriptors } = request;
   const mapped = descriptors.length > 0;
   if (request.u32(DmaMap.argsz) < DmaMap.bytes) return Errno.EINVAL;
-  if (flags === 0 || (flags & ~(DmaMap.readable | DmaMap.writable)) !== 0) return Errno.EINVAL;
-  if (descriptors.length > 1) return Errno.EINVAL;
+  const meaning = readDmaMapFlags(flags, mapped);
+  if (meaning === undefined || descriptors.length > 1) return Errno.EINVAL;
   if (size === 0n || address + size > ADDRESS_SPACE || offset + size > ADDRESS_SPACE) return Errno.EINVAL;
-  if (((address | size | (mapped ? offset : 0n)) & PAGE_MASK) !== 0n) return Errno.EINVAL;
+  // A mapping starts at a page of the file; reads and writes start anywhere.
+  const isPageOfFile = mapped && meaning.access !== 'fileIo';
+  if (((address | size | (isPageOfFile ? offset : 0n)) & PAGE_MASK) !== 0n) return Errno.EINVAL;
   if (client.dmaRegions >= client.limits.maxDmaMaps) return ENOSPC;
   const descriptor = request.takeDescriptors()[0] ?? -1;
   const errno = client.model.dma.map({
@@ -116,8 +119,7 @@ function dmaMap(client: ServedClient, request: Request): number {
     size,
     offset,
     descriptor,
-    readable: (flags & DmaMap.readable) !== 0,
-    writable: (flags & DmaMap.writable) !== 0,
+    ...meaning,
   });
   if (errno === Errno.ok) client.dmaRegions++;
   return errno;

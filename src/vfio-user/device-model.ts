@@ -113,7 +113,12 @@ export interface DmaRegion {
   readonly descriptor: number;
   /** Where the region starts in the file behind `descriptor`. */
   readonly offset: bigint;
+  /** How the client wants the descriptor to be used. Missing: by mmap(2), where there is one. */
+  readonly access?: DmaAccessMode;
 }
+
+/** `fileIo`: by pread(2) and pwrite(2), for files that cannot be mapped, such as `/proc/PID/mem`. */
+export type DmaAccessMode = 'mmap' | 'fileIo';
 
 /** A range of the client's addresses, in bytes. */
 export interface LoggedRange {

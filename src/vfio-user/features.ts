@@ -92,7 +92,7 @@ function getMigration(_client: ServedClient, request: Request, reply: Reply): nu
 
 function getState(client: ServedClient, request: Request, reply: Reply): number {
   if (!fits(request, MigrationFeature.stateBytes)) return Errno.EINVAL;
-  putState(client, reply);
+  putState(client, reply, NO_DATA_FD);
   return answer(reply, MigrationFeature.stateBytes);
 }
 
@@ -101,19 +101,24 @@ function setState(client: ServedClient, request: Request, reply: Reply): number 
   if (!fits(request, MigrationFeature.stateBytes)) return Errno.EINVAL;
   const flags = request.u32(DeviceFeature.flags);
   const target = request.u32(DeviceFeature.data + MigrationFeature.state);
+  // Unused, but the answer to SET is its request.
+  const dataFd = request.u32(DeviceFeature.data + MigrationFeature.dataFd);
   return client.answerWhen(
     done => client.migration!.change(target, done),
     () => {
       reply.setU32(DeviceFeature.flags, flags);
-      putState(client, reply);
+      putState(client, reply, dataFd);
       answer(reply, MigrationFeature.stateBytes);
     },
   );
 }
 
-function putState(client: ServedClient, reply: Reply): void {
+/** linux/vfio.h has -1 where there is no file. */
+const NO_DATA_FD = -1;
+
+function putState(client: ServedClient, reply: Reply, dataFd: number): void {
   reply.setU32(DeviceFeature.data + MigrationFeature.state, client.migration!.state);
-  reply.setU32(DeviceFeature.data + MigrationFeature.dataFd, -1);
+  reply.setU32(DeviceFeature.data + MigrationFeature.dataFd, dataFd);
 }
 
 function startLogging(client: ServedClient, request: Request, reply: Reply): number {

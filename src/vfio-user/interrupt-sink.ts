@@ -15,6 +15,8 @@ export interface InterruptSink {
   accepts(trigger: number): boolean;
   /** A trigger (not `NO_TRIGGER`) is not needed any more. */
   release(trigger: number): void;
+  /** The vector has no trigger any more: what it signalled and the client has not been told is void. */
+  forget(index: number, vector: number): void;
   /** False where the signal is lost. */
   signal(index: number, vector: number, trigger: number): boolean;
   /** To be called after each message of the client has been served. */
@@ -38,6 +40,9 @@ export class EventFdSink implements InterruptSink {
   release(trigger: number): void {
     closeDescriptor(trigger);
   }
+
+  /** What was signalled is in the eventfd, and the client's. */
+  forget(): void {}
 
   signal(index: number, vector: number, trigger: number): boolean {
     try {
@@ -78,6 +83,17 @@ export class MessageSink implements InterruptSink {
   }
 
   release(): void {}
+
+  /**
+   * A vector that is set again while it is set keeps what it owes: QEMU sets all vectors of an index again when it sets one more, and
+   * nothing in the message tells whether the eventfd is another one (spec.ts, the messages profile).
+   */
+  forget(index: number, vector: number): void {
+    const owed = this.owed[index]!;
+    if (owed[vector] === 0) return;
+    owed[vector] = 0;
+    this.owes--;
+  }
 
   signal(index: number, vector: number): boolean {
     // The reply to the message at hand has its place in the output already.

@@ -1,6 +1,7 @@
 /** Which trigger signals which vector (an eventfd, or a message where the client keeps the eventfd), and which vectors are masked (vfio-user, section "VFIO_USER_DEVICE_SET_IRQS"). */
-import { type EventLoop, PollEvents, type Watch } from '../posix/event-loop.ts';
+import { type EventLoop, PollEvents } from '../posix/event-loop.ts';
 import { drainEventFd } from '../posix/eventfd.ts';
+import type { Watch } from '../posix/loop-watch.ts';
 import { closeDescriptor } from '../posix/socket.ts';
 import { Errno, type InterruptDescription } from './device-model.ts';
 import type { InterruptSink } from './interrupt-sink.ts';
@@ -31,7 +32,10 @@ class Vectors {
   readonly maskers = new Map<number, Bound>();
   readonly unmaskers = new Map<number, Bound>();
 
-  constructor(readonly description: InterruptDescription) {
+  constructor(
+    readonly index: number,
+    readonly description: InterruptDescription,
+  ) {
     this.triggers = new Int32Array(description.count).fill(NO_TRIGGER);
     this.masked = new Uint8Array(description.count);
   }
@@ -41,7 +45,7 @@ export class InterruptTable {
   private readonly vectors: readonly Vectors[];
 
   constructor(private readonly options: InterruptTableOptions) {
-    this.vectors = options.interrupts.map(description => new Vectors(description));
+    this.vectors = options.interrupts.map((description, index) => new Vectors(index, description));
   }
 
   isArmed(index: number, vector: number): boolean {
@@ -167,7 +171,9 @@ export class InterruptTable {
   private setTrigger(vectors: Vectors, vector: number, trigger: number): void {
     this.drop(vectors.triggers[vector]!);
     vectors.triggers[vector] = trigger;
-    if (trigger === NO_TRIGGER) vectors.masked[vector] = 0;
+    if (trigger !== NO_TRIGGER) return;
+    vectors.masked[vector] = 0;
+    this.options.sink.forget(vectors.index, vector);
   }
 
   private drop(trigger: number): void {

@@ -1,4 +1,5 @@
-/** Every bound of the protocol's server and client, in one place. */
+/** Every bound of the protocol's server and client. Those that a user may set are in limit-table.ts, with range and default. */
+import { tableDefaults } from './limit-settings.ts';
 import { DmaAccess, HEADER_BYTES } from './spec.ts';
 
 export interface Limits {
@@ -62,41 +63,23 @@ export interface Limits {
   readonly replyTimeout: number;
 }
 
-/** Milliseconds: the default of `streamDmaTimeout`. */
-export const STREAM_DMA_TIMEOUT = 30_000;
+export const defaultLimits: Limits = { ...tableDefaults, writeMultiple: true, replyTimeout: 10_000 };
 
-export const defaultLimits: Limits = {
-  maxDataTransfer: 1048576,
-  maxDmaRead: 32768,
-  maxDmaMessages: 64,
-  maxDmaBytes: 131072,
-  streamDmaMessages: 256,
-  streamDmaBytes: 2 * 1048576,
-  writeMultiple: true,
-  maxCoalescedWrites: 4096,
-  maxDescriptors: 16,
-  maxDmaMaps: 65535,
-  maxVersionData: 4096,
-  receiveAhead: 65536,
-  maxQueuedBytes: 2 * 1048576 + 65536,
-  maxQueuedMessages: 4096,
-  maxMigrationData: 8 * 1048576,
-  maxDirtyBitmap: 524288,
-  maxLoggedRanges: 1024,
-  dmaTimeout: 10_000,
-  streamDmaTimeout: STREAM_DMA_TIMEOUT,
-  maxUnanswered: 64,
-  maxReceivesPerCheck: 64,
-  maxAcceptsPerTurn: 16,
-  replyTimeout: 10_000,
-};
+/** What comes with the bitmap in one message. */
+const DIRTY_REPORT_BYTES = 64;
 
-/** What holds for a client over a stream without descriptors: nothing on it answers as QEMU does. */
+/**
+ * What holds for a client over a stream without descriptors: nothing on it answers as QEMU does. Whatever carries the stream counts on
+ * messages that are no larger than by default.
+ */
 export function streamLimits(limits: Limits): Limits {
+  const maxDataTransfer = Math.min(limits.maxDataTransfer, tableDefaults.maxDataTransfer);
   return {
     ...limits,
     maxDescriptors: 0,
-    maxDmaRead: limits.maxDataTransfer,
+    maxDataTransfer,
+    maxDmaRead: maxDataTransfer,
+    maxDirtyBitmap: Math.min(limits.maxDirtyBitmap, maxDataTransfer - DIRTY_REPORT_BYTES),
     maxDmaMessages: limits.streamDmaMessages,
     maxDmaBytes: limits.streamDmaBytes,
     dmaTimeout: limits.streamDmaTimeout,

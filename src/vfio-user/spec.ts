@@ -66,7 +66,10 @@ export const CapabilityDefault = {
   pageSizes: 4096,
 } as const;
 
-/** Section "VFIO_USER_DMA_MAP". */
+/**
+ * Section "VFIO_USER_DMA_MAP". `mmap` and `fileIo` are not in the text yet: libvfio-user's include/vfio-user.h has them,
+ * VFIO_USER_F_DMA_REGION_MMAP and VFIO_USER_F_DMA_REGION_FILE_IO.
+ */
 export const DmaMap = {
   argsz: 0,
   flags: 4,
@@ -76,6 +79,10 @@ export const DmaMap = {
   bytes: 32,
   readable: 1,
   writable: 2,
+  /** The descriptor, which there must be, is for mmap(2). */
+  mmap: 4,
+  /** The descriptor, which there must be, is for pread(2) and pwrite(2); without effect beside `mmap`. */
+  fileIo: 8,
 } as const;
 
 /** Section "VFIO_USER_DMA_UNMAP"; the flags are those of linux/vfio.h, VFIO_DMA_UNMAP_FLAG_*, as QEMU sends them. */

@@ -23,5 +23,6 @@ export const broken: Readonly<Record<string, Broken>> = {
 
 /** Rules that nothing of ours can show, with what they need. */
 export const unseen: Readonly<Record<string, string>> = {
+  'migration-state.pre-copy': 'a device with PRE_COPY',
   'write-multi.not-supported': 'a server without write_multiple',
 };

@@ -6,11 +6,12 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EventLoop, PollEvents } from '../../src/posix/event-loop.ts';
 import { acceptUnix, closeDescriptor, listenUnix } from '../../src/posix/socket.ts';
 import type { DeviceFacts } from '../../src/vfio-user/conformance/context.ts';
-import { formatResult, formatSummary, jsonReport } from '../../src/vfio-user/conformance/report.ts';
+import { MEMORY } from '../../src/vfio-user/conformance/edu-driver.ts';
+import { formatGone, formatResult, formatSummary, jsonReport } from '../../src/vfio-user/conformance/report.ts';
 import type { Rule } from '../../src/vfio-user/conformance/rule.ts';
 import { allRules } from '../../src/vfio-user/conformance/rules/all.ts';
-import { type Result, runRule, selectRules } from '../../src/vfio-user/conformance/runner.ts';
-import { message, NOTHING, versionPayload, words } from '../../src/vfio-user/conformance/wire.ts';
+import { type Result, runRule, selectRules, stillServes } from '../../src/vfio-user/conformance/runner.ts';
+import { dmaPayload, message, NOTHING, versionPayload, words } from '../../src/vfio-user/conformance/wire.ts';
 import { Connection } from '../../src/vfio-user/connection.ts';
 import type { Header } from '../../src/vfio-user/header.ts';
 import { defaultLimits } from '../../src/vfio-user/limits.ts';
@@ -175,6 +176,17 @@ describe('a server that', () => {
     expect(why).toBe('the error reply to command 77 carries 4294967274, which is no errno');
   });
 
+  it.each(['delivery.byte-by-byte', 'delivery.cut-before-last-byte', 'delivery.one-and-a-half'])(
+    'refuses what came in pieces breaks %s',
+    id => {
+      const { why } = run(
+        id,
+        mostly(({ id, command }) => message(command, NOTHING, { id, flags: FAILED, error: 22 })),
+      );
+      expect(why).toMatch(/^errno of message [0-9]+: expected 0, got 22$/);
+    },
+  );
+
   it('answers a command that asked for no answer breaks it', () => {
     expect(
       run(
@@ -260,6 +272,72 @@ describe('a server that', () => {
   });
 });
 
+describe('a server after a broken rule', () => {
+  const serves = (path: string) => stillServes({ path, loop, patience: SILENCE_MS }, DEVICE);
+
+  it('may serve the next client', () => {
+    expect(serves(serve(mostly(header => info(header))))).toBe(true);
+  });
+
+  it('may be gone', () => {
+    const path = serve(({ command }) => {
+      if (command === Command.deviceReset) close();
+      return 'close';
+    });
+    const { verdict, why } = runRule(rule('version.first-reset'), { path, loop, patience: SILENCE_MS }, DEVICE);
+    close = () => {};
+    expect(verdict).toBe('fail');
+    expect(why).toMatch(/^the server cannot be reached: connect /);
+    expect(serves(path)).toBe(false);
+  });
+
+  it('may answer nobody', () => {
+    expect(serves(serve(() => undefined))).toBe(false);
+  });
+
+  it('may come back', () => {
+    let clients = 0;
+    const path = serve(header => {
+      if (header.command === Command.version && clients++ === 0) return 'close';
+      return mostly(one => info(one))(header, NOTHING);
+    });
+    expect(serves(path)).toBe(true);
+    expect(clients).toBe(2);
+  });
+});
+
+/** An edu device that asks for memory before it answers the write that made it ask, as one does that knows no jobs. */
+const askingFirst = mostly(({ id, command, flags }, payload) => {
+  if (command === Command.regionRead) {
+    const identity = payload[8] === 7 ? [0x34, 0x12, 0xe8, 0x11] : [0, 0, 0, 0];
+    return message(command, new Uint8Array([...payload.subarray(0, 16), ...identity]), { id, flags: REPLY });
+  }
+  if (command === Command.regionWrite) {
+    const isCommand = payload[8] === 0 && payload[0] === 0x98;
+    if (isCommand) return message(Command.dmaRead, dmaPayload(MEMORY, 64), { id: 7 });
+    return message(command, payload.subarray(0, 16), { id, flags: REPLY });
+  }
+  return (flags & HeaderFlag.noReply) !== 0 ? undefined : message(command, NOTHING, { id, flags: REPLY });
+});
+
+describe('a server that asks before it answers', () => {
+  it.each(['dma-read.client-gone', 'dma-read.empty-reply', 'dma-read.wrong-command'])('keeps %s', id => {
+    expect(run(id, askingFirst)).toMatchObject({ verdict: 'pass', why: '' });
+  });
+});
+
+describe('INTx without a level', () => {
+  it.each(['device-irq.intx-masked', 'device-irq.intx-level', 'device-irq.intx-before-eventfd'])(
+    'is no matter of %s',
+    id => {
+      const irqs = DEVICE.irqs.map(irq => (irq.index === 0 ? { ...irq, flags: 1, count: 1 } : irq));
+      const path = serve(mostly(header => info(header)));
+      const { verdict, why } = runRule(rule(id), { path, loop, patience: SILENCE_MS }, { ...DEVICE, irqs });
+      expect({ verdict, why }).toEqual({ verdict: 'skip', why: 'the device has no INTx that masks itself' });
+    },
+  );
+});
+
 describe('a rule that cannot be seen', () => {
   it('is skipped, with what is missing', () => {
     const result = run(
@@ -326,5 +404,13 @@ describe('the report', () => {
     const results = [result, { ...result, verdict: 'pass' as const }, { ...result, verdict: 'skip' as const }];
     expect(formatSummary(results)).toBe('3 rules: 1 kept, 1 broken, 1 skipped');
     expect(jsonReport('/x', results)).toMatchObject({ server: '/x', summary: { pass: 1, fail: 1, skip: 1 } });
+  });
+
+  it('says how many rules a server that ended left', () => {
+    expect(formatGone(result, 2)).toBe(
+      'The server is gone: nobody has been served since reset.answered. 2 rules were not tried.',
+    );
+    expect(formatGone(result, 1)).toMatch(/ 1 rule was not tried\.$/);
+    expect(jsonReport('/x', [result], 2).untried).toBe(2);
   });
 });

@@ -55,6 +55,12 @@ describe('a client over a stream without descriptors', () => {
     expect(rig.model.dma.mapped).toEqual([expect.objectContaining({ address: 0x1000n, descriptor: -1 })]);
   });
 
+  it.each(['mmap', 'fileIo'] as const)('announces no memory for %s, which needs a descriptor', access => {
+    const region = { address: 0n, size: 4096n, offset: 0n, readable: true, writable: true, descriptor: -1, access };
+    expect(errnoOf(() => client.dmaMap(region))).toBe(EINVAL);
+    expect(rig.model.dma.mapped).toEqual([]);
+  });
+
   it('is asked for up to a whole message of memory at once', () => {
     const counts: number[] = [];
     client.onDmaRead = ({ count }) => {

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createMemfd } from '../../src/posix/memfd.ts';
 import { closeDescriptor } from '../../src/posix/socket.ts';
 import type { DmaRegion } from '../../src/vfio-user/device-model.ts';
-import { Command } from '../../src/vfio-user/spec.ts';
+import { Command, DmaMap } from '../../src/vfio-user/spec.ts';
 import { errnoOf, openDescriptors, Rig, words } from './rig.ts';
 
 const ENOMEM = 12;
@@ -10,6 +10,8 @@ const EEXIST = 17;
 const EINVAL = 22;
 const ENOSPC = 28;
 const ENOTSUP = 95;
+const MMAP = DmaMap.mmap;
+const FILE_IO = DmaMap.fileIo;
 
 let rig: Rig;
 let memfd: number;
@@ -84,7 +86,12 @@ describe('DMA_MAP', () => {
   const malformed: [string, Uint8Array][] = [
     ['argsz too small', mapPayload(31, 3, 0n, 0n, 4096n)],
     ['no access at all', mapPayload(32, 0, 0n, 0n, 4096n)],
-    ['unknown flags', mapPayload(32, 7, 0n, 0n, 4096n)],
+    ['unknown flags', mapPayload(32, 3 | 16, 0n, 0n, 4096n)],
+    ['unknown flags beside those for the descriptor', mapPayload(32, 0x8000_000f, 0n, 0n, 4096n)],
+    ['mmap of what may not be accessed', mapPayload(32, MMAP, 0n, 0n, 4096n)],
+    ['file I/O on what may not be accessed', mapPayload(32, FILE_IO, 0n, 0n, 4096n)],
+    ['mmap at a file offset that is not of a page', mapPayload(32, 3 | MMAP, 100n, 0n, 4096n)],
+    ['both at a file offset that is not of a page', mapPayload(32, 3 | MMAP | FILE_IO, 100n, 0n, 4096n)],
     ['no size', mapPayload(32, 3, 0n, 0n, 0n)],
     ['a size that is not of whole pages', mapPayload(32, 3, 0n, 0n, 4097n)],
     ['an address that is not of a page', mapPayload(32, 3, 0n, 512n, 4096n)],
@@ -100,6 +107,38 @@ describe('DMA_MAP', () => {
     expect(client.request(Command.dmaMap, payload, [memfd]).errno).toBe(EINVAL);
     expect(openDescriptors()).toBe(open);
     expect(rig.model.dma.mapped).toEqual([]);
+  });
+
+  it.each([
+    ['mmap', MMAP, 'mmap'],
+    ['file I/O', FILE_IO, 'fileIo'],
+    ['both, of which mmap counts', MMAP | FILE_IO, 'mmap'],
+  ])('hands on that the descriptor is for %s', (_, flags, access) => {
+    const payload = mapPayload(32, 3 | flags, 4096n, 0n, 4096n);
+    expect(rig.client().request(Command.dmaMap, payload, [memfd]).errno).toBe(0);
+    expect(rig.model.dma.mapped[0]).toMatchObject({ access, offset: 4096n, readable: true, writable: true });
+  });
+
+  it('hands on no such wish where there is none', () => {
+    rig.client().dmaMap(region({ descriptor: memfd }));
+    expect(rig.model.dma.mapped[0]).not.toHaveProperty('access');
+  });
+
+  it.each(['mmap', 'fileIo'] as const)('is asked for %s by the client of this room', access => {
+    rig.client().dmaMap(region({ descriptor: memfd, access }));
+    expect(rig.model.dma.mapped[0]).toMatchObject({ access });
+  });
+
+  it.each([MMAP, FILE_IO, MMAP | FILE_IO])('refuses flags %i without a descriptor', flags => {
+    const client = rig.client();
+    expect(client.request(Command.dmaMap, mapPayload(32, 3 | flags, 0n, 0n, 4096n)).errno).toBe(EINVAL);
+    expect(rig.model.dma.mapped).toEqual([]);
+  });
+
+  it('takes any file offset for file I/O', () => {
+    const client = rig.client();
+    expect(client.request(Command.dmaMap, mapPayload(32, 3 | FILE_IO, 100n, 0n, 4096n), [memfd]).errno).toBe(0);
+    expect(rig.model.dma.mapped[0]).toMatchObject({ offset: 100n });
   });
 
   it('refuses two descriptors, and closes both', () => {

@@ -23,7 +23,7 @@ import { VfioUserServer } from '../../src/vfio-user/server.ts';
 import { HEADER_BYTES } from '../../src/vfio-user/spec.ts';
 
 /** Milliseconds after which a condition that should come about counts as failed. */
-export const PATIENCE = 5_000;
+export const PATIENCE = 20_000;
 
 const ABSENT: RegionDescription = { size: 0, readable: false, writable: false };
 const NO_INTERRUPT: InterruptDescription = {

@@ -2,11 +2,11 @@
  * A device that does DMA when it is told to: QEMU's `edu` (docs/specs/edu), found by its ids. Rules about DMA can be seen at it
  * alone, because how a device is told is its own affair.
  */
-import { Command, DmaAccess, IrqSet } from '../spec.ts';
+import { Command, DmaAccess, HeaderFlag, IrqSet } from '../spec.ts';
 import { type Context, enableBusMaster, identity, read, write } from './context.ts';
 import type { Peer, Received } from './peer.ts';
 import { fail, skip } from './rule.ts';
-import { dmaPayload, irqSetPayload, NOTHING, viewOf } from './wire.ts';
+import { accessPayload, dmaPayload, irqSetPayload, NOTHING, viewOf } from './wire.ts';
 
 const VENDOR = 0x1234;
 const DEVICE = 0x11e8;
@@ -56,17 +56,24 @@ export class EduDriver {
   }
 
   startFetch(address: bigint, count: number): void {
-    this.set(Register.source, address);
-    this.set(Register.destination, BUFFER);
-    this.set(Register.count, BigInt(count));
+    this.aim(address, BUFFER, count);
     this.set(Register.command, START);
   }
 
   startStore(address: bigint, count: number): void {
-    this.set(Register.source, BUFFER);
-    this.set(Register.destination, address);
-    this.set(Register.count, BigInt(count));
+    this.aim(BUFFER, address, count);
     this.set(Register.command, START | TO_MEMORY);
+  }
+
+  /** Without waiting for the answer to the write that starts it; there is none. */
+  orderFetch(address: bigint, count: number): void {
+    this.aim(address, BUFFER, count);
+    this.post(Register.command, START);
+  }
+
+  orderStore(address: bigint, count: number): void {
+    this.aim(BUFFER, address, count);
+    this.post(Register.command, START | TO_MEMORY);
   }
 
   finish(): void {
@@ -96,10 +103,19 @@ export class EduDriver {
     this.peer.succeed(Command.deviceSetIrqs, irqSetPayload({ flags: flags | IrqSet.dataNone, index, count }));
   }
 
+  private aim(source: bigint, destination: bigint, count: number): void {
+    this.set(Register.source, source);
+    this.set(Register.destination, destination);
+    this.set(Register.count, BigInt(count));
+  }
+
   private set(register: number, value: bigint): void {
-    const data = new Uint8Array(8);
-    viewOf(data).setBigUint64(0, value, true);
-    write(this.peer, BAR, register, data);
+    write(this.peer, BAR, register, doubleWord(value));
+  }
+
+  private post(register: number, value: bigint): void {
+    const payload = accessPayload(BAR, register, 8, doubleWord(value));
+    this.peer.tell(Command.regionWrite, payload, { flags: HeaderFlag.noReply });
   }
 
   private write32(register: number, value: number): void {
@@ -107,6 +123,12 @@ export class EduDriver {
     viewOf(data).setUint32(0, value, true);
     write(this.peer, BAR, register, data);
   }
+}
+
+function doubleWord(value: bigint): Uint8Array {
+  const data = new Uint8Array(8);
+  viewOf(data).setBigUint64(0, value, true);
+  return data;
 }
 
 export interface DmaRequest {

@@ -4,7 +4,8 @@
  * may wait for it while nobody else runs.
  */
 import { SystemError } from '../../posix/errors.ts';
-import { type EventLoop, PollEvents, type Watch } from '../../posix/event-loop.ts';
+import { type EventLoop, PollEvents } from '../../posix/event-loop.ts';
+import type { Watch } from '../../posix/loop-watch.ts';
 import { closeDescriptor, connectUnix, StreamSocket } from '../../posix/socket.ts';
 import { Header } from '../header.ts';
 import { Command, commandName, HEADER_BYTES, HeaderFlag } from '../spec.ts';

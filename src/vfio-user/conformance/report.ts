@@ -20,13 +20,21 @@ export function formatSummary(results: readonly Result[]): string {
   return `${results.length} ${word}: ${count(results, 'pass')} kept, ${failed} broken, ${count(results, 'skip')} skipped`;
 }
 
+/** What is said of the rules that were left when a server ended. */
+export function formatGone({ id }: Result, untried: number): string {
+  const rules = untried === 1 ? '1 rule was' : `${untried} rules were`;
+  return `The server is gone: nobody has been served since ${id}. ${rules} not tried.`;
+}
+
 export interface JsonReport {
   readonly server: string;
   readonly summary: Readonly<Record<Verdict, number>>;
+  /** Rules that were left when the server ended. */
+  readonly untried: number;
   readonly results: readonly Result[];
 }
 
-export function jsonReport(server: string, results: readonly Result[]): JsonReport {
+export function jsonReport(server: string, results: readonly Result[], untried = 0): JsonReport {
   const summary = { pass: count(results, 'pass'), fail: count(results, 'fail'), skip: count(results, 'skip') };
-  return { server, summary, results };
+  return { server, summary, untried, results };
 }

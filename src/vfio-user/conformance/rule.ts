@@ -4,9 +4,9 @@ import type { Context } from './context.ts';
 /**
  * Where a rule comes from. `specification`: the text of the vfio-user specification says so. `linux-vfio`: the specification takes
  * the semantics over from linux/vfio.h. `robustness`: the text leaves the answer open, but whatever it is, the server must give one
- * and go on ("Security Considerations").
+ * and go on ("Security Considerations"). `extension`: not in the text; libvfio-user has it, and a server need not.
  */
-export type Basis = 'specification' | 'linux-vfio' | 'robustness';
+export type Basis = 'specification' | 'linux-vfio' | 'robustness' | 'extension';
 
 export interface Rule {
   /** `area.what`, unique. */

@@ -4,10 +4,10 @@ import { parseArgs } from 'node:util';
 import { SystemError } from '../../posix/errors.ts';
 import { EventLoop } from '../../posix/event-loop.ts';
 import { readFacts } from './context.ts';
-import { count, formatResult, formatSummary, jsonReport } from './report.ts';
+import { count, formatGone, formatResult, formatSummary, jsonReport } from './report.ts';
 import { type Rule, Violation } from './rule.ts';
 import { allRules } from './rules/all.ts';
-import { type Result, runRule, selectRules } from './runner.ts';
+import { type Result, runRule, selectRules, stillServes } from './runner.ts';
 
 const PATIENCE_MS = 2000;
 /** All rules kept; a rule broken; the run itself was not possible. */
@@ -60,8 +60,12 @@ function main(): number {
     return complain(`the descriptors of process ${values.pid} cannot be counted: is it running, and yours?`);
   }
   const results = run(rules, { path: values.socket, patience, pid, quiet: values.quiet, json: values.json });
-  if (values.json) console.log(JSON.stringify(jsonReport(values.socket, results), undefined, 2));
+  // A run that ended early ended at a rule after which nobody was served any more.
+  const untried = rules.length - results.length;
+  const last = results.at(-1);
+  if (values.json) console.log(JSON.stringify(jsonReport(values.socket, results, untried), undefined, 2));
   else console.log(`\n${formatSummary(results)}`);
+  if (untried > 0 && last !== undefined) console.error(formatGone(last, untried));
   return count(results, 'fail') > 0 ? Exit.broken : Exit.kept;
 }
 
@@ -85,6 +89,7 @@ function run(rules: readonly Rule[], { path, patience, pid, quiet, json }: RunOp
       const result = runRule(rule, target, device);
       results.push(result);
       if (!json && (!quiet || result.verdict === 'fail')) console.log(formatResult(result));
+      if (result.verdict === 'fail' && !stillServes(target, device)) break;
     }
   } finally {
     loop.close();

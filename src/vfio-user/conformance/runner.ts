@@ -2,6 +2,8 @@
 import { Context, type DeviceFacts, type Target } from './context.ts';
 import { type Basis, type Rule, Skipped, Violation } from './rule.ts';
 
+const RETRY_MS = 20;
+
 export type Verdict = 'pass' | 'fail' | 'skip';
 
 export interface Result {
@@ -22,12 +24,30 @@ export interface Result {
 export function runRule(rule: Rule, target: Target, device: DeviceFacts): Result {
   const context = new Context(target, device);
   const start = performance.now();
-  const { verdict, why } = judge(rule, context);
+  const judgement = judge(rule, context);
   const { id, section, basis, says } = rule;
-  return { id, section, basis, says, verdict, why, milliseconds: performance.now() - start };
+  return { id, section, basis, says, ...judgement, milliseconds: performance.now() - start };
 }
 
-function judge(rule: Rule, context: Context): { verdict: Verdict; why: string } {
+/** Whether a client is served still, or again: a server that ended may be started anew. */
+export function stillServes(target: Target, device: DeviceFacts): boolean {
+  const end = performance.now() + target.patience;
+  for (;;) {
+    const context = new Context(target, device);
+    try {
+      context.serves();
+      return true;
+    } catch (error) {
+      if (!(error instanceof Violation)) throw error;
+      if (performance.now() > end) return false;
+      target.loop.runOnce(RETRY_MS);
+    } finally {
+      context.close();
+    }
+  }
+}
+
+function judge(rule: Rule, context: Context): Pick<Result, 'verdict' | 'why'> {
   try {
     rule.check(context);
     context.closePeers();

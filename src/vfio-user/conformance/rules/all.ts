@@ -3,7 +3,9 @@ import { connectionRules } from './connection.ts';
 import { deliveryRules } from './delivery.ts';
 import { deviceInfoRules, resetRules } from './device-info.ts';
 import { deviceInterruptRules, directMemoryRules } from './direct-memory.ts';
+import { dmaLoggingRules } from './dma-logging.ts';
 import { dmaMapRules } from './dma-map.ts';
+import { dmaMapAccessRules } from './dma-map-access.ts';
 import { dmaMapRefusedRules } from './dma-map-refused.ts';
 import { dmaReadRules } from './dma-read.ts';
 import { dmaReadReplyRules } from './dma-read-replies.ts';
@@ -11,6 +13,7 @@ import { dmaUnmapRules } from './dma-unmap.ts';
 import { dmaWriteRules } from './dma-write.ts';
 import { headerRules } from './header.ts';
 import { irqInfoRules } from './irq-info.ts';
+import { migrationDataRules, migrationStateRules } from './migration-states.ts';
 import { ioEventFdRules, mappingRules, twinSocketRules } from './offers.ts';
 import { featureRules, migrationRules, writeMultiRules } from './optional.ts';
 import { regionInfoRules, regionIoFdsRules } from './region-info.ts';
@@ -34,6 +37,7 @@ export const allRules: readonly Rule[] = [
   ...dmaMapRules,
   ...dmaMapRefusedRules,
   ...directMemoryRules,
+  ...dmaMapAccessRules,
   ...dmaUnmapRules,
   ...deviceInfoRules,
   ...regionInfoRules,
@@ -54,5 +58,8 @@ export const allRules: readonly Rule[] = [
   ...writeMultiRules,
   ...writeMultiAgreedRules,
   ...featureRules,
+  ...migrationStateRules,
+  ...dmaLoggingRules,
   ...migrationRules,
+  ...migrationDataRules,
 ];

@@ -2,6 +2,7 @@
 import { Command, IrqSet } from '../../spec.ts';
 import { type Context, PROPOSAL } from '../context.ts';
 import type { Peer } from '../peer.ts';
+import { equal } from '../rule.ts';
 import { message, versionPayload, words } from '../wire.ts';
 
 export const INFO = words(16, 0, 0, 0);
@@ -19,7 +20,13 @@ export function inTwo(context: Context, at: number): void {
   // Another connection is served, or refused, in between: the server has been at its sockets.
   knock(context);
   peer.send(bytes.subarray(at));
-  peer.reply(31, Command.deviceGetInfo);
+  answersInfo(peer, 31);
+  // Nothing of the message is left to be taken for the next one.
+  peer.alive();
+}
+
+export function answersInfo(peer: Peer, id: number): void {
+  equal(peer.reply(id, Command.deviceGetInfo).error, 0, `errno of message ${id}`);
 }
 
 export function knock(context: Context): void {

@@ -12,7 +12,7 @@ import {
   unmapPayload,
   versionPayload,
 } from '../wire.ts';
-import { INFO, infoMessage, inTwo, TRIGGER_BY_EVENTFD } from './delivery-steps.ts';
+import { answersInfo, INFO, infoMessage, inTwo, TRIGGER_BY_EVENTFD } from './delivery-steps.ts';
 
 export const deliveryRules: readonly Rule[] = inSection('Command Concurrency', [
   {
@@ -22,7 +22,7 @@ export const deliveryRules: readonly Rule[] = inSection('Command Concurrency', [
     check: context => {
       const peer = context.session();
       for (const byte of infoMessage(31)) peer.send(Uint8Array.of(byte));
-      peer.reply(31, Command.deviceGetInfo);
+      answersInfo(peer, 31);
     },
   },
   {
@@ -50,7 +50,7 @@ export const deliveryRules: readonly Rule[] = inSection('Command Concurrency', [
     check: context => {
       const peer = context.session();
       peer.send(concat(...Array.from({ length: 1000 }, (_, i) => infoMessage(i))));
-      for (let i = 0; i < 1000; i++) peer.reply(i, Command.deviceGetInfo);
+      for (let i = 0; i < 1000; i++) answersInfo(peer, i);
     },
   },
   {
@@ -61,9 +61,9 @@ export const deliveryRules: readonly Rule[] = inSection('Command Concurrency', [
       const peer = context.session();
       const second = infoMessage(2);
       peer.send(concat(infoMessage(1), second.subarray(0, 20)));
-      peer.reply(1, Command.deviceGetInfo);
+      answersInfo(peer, 1);
       peer.send(second.subarray(20));
-      peer.reply(2, Command.deviceGetInfo);
+      answersInfo(peer, 2);
     },
   },
   {
@@ -122,7 +122,7 @@ export const deliveryRules: readonly Rule[] = inSection('Command Concurrency', [
       const peer = context.session();
       const count = 500;
       peer.send(concat(...Array.from({ length: count }, (_, i) => readMessage(CONFIG, 0, size, { id: i }))));
-      for (let i = 0; i < count; i++) peer.reply(i, Command.regionRead);
+      for (let i = 0; i < count; i++) equal(peer.reply(i, Command.regionRead).error, 0, `errno of read ${i}`);
     },
   },
   {

@@ -64,8 +64,9 @@ export function survives(context: Context, command: number, reply: (peer: Peer, 
     wrong = true;
     reply(peer, request);
   };
-  if (command === dmaRead) edu.startFetch(MEMORY, 64);
-  else edu.startStore(MEMORY, 64);
+  // A server may ask before it answers the write that made it ask, and then has no answer for a client that is gone.
+  if (command === dmaRead) edu.orderFetch(MEMORY, 64);
+  else edu.orderStore(MEMORY, 64);
   peer.until(() => wrong, `${commandName(command)} of the device`);
   peer.close();
   context.serves();

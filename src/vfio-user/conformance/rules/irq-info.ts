@@ -81,9 +81,11 @@ export const irqInfoRules: readonly Rule[] = inSection('VFIO_USER_DEVICE_GET_IRQ
   {
     id: 'irq-info.intx-automasked',
     basis: 'linux-vfio',
-    says: 'INTx masks itself.',
+    says: 'INTx that can be masked masks itself, as a line with a level does.',
     check: context => {
-      const irq = context.irq('INTx', ({ index, count }) => index === INTX && count > 0);
+      const irq = context.irq('INTx that can be masked', ({ index, count, flags }) => {
+        return index === INTX && count > 0 && (flags & IrqInfo.maskable) !== 0;
+      });
       isTrue((irq.flags & IrqInfo.automasked) !== 0, 'the flag is clear');
     },
   },

@@ -121,6 +121,21 @@ export const mappingRules: readonly Rule[] = inSection('VFIO_USER_DEVICE_GET_REG
     },
   },
   {
+    id: 'region-info.still-written-by-messages',
+    basis: 'specification',
+    says: 'A region that can be mapped is written by messages too.',
+    check: context => {
+      const peer = context.session();
+      const both = RegionInfo.read | RegionInfo.write;
+      for (const { index, reply } of mappable(context, peer)) {
+        if ((viewOf(reply.payload).getUint32(RegionInfo.flags, true) & both) !== both) continue;
+        // What is there already, so that a device at work is not upset.
+        const held = peer.succeed(Command.regionRead, words(0, 0, index, 4)).payload;
+        equal(peer.succeed(Command.regionWrite, held).payload.length, 16, 'bytes of the reply');
+      }
+    },
+  },
+  {
     id: 'region-info.no-descriptors-taken',
     basis: 'specification',
     says: 'A client whose max_msg_fds is 0 gets no descriptor.',

@@ -1,16 +1,12 @@
 /** Commands that a server need not have: what they answer where it has not, and their form where it has. */
-import { Command } from '../../spec.ts';
+import { Command, Feature } from '../../spec.ts';
 import type { Context } from '../context.ts';
-import type { Peer } from '../peer.ts';
 import { equal, equalBytes, inSection, isTrue, notOffered, type Rule, skip } from '../rule.ts';
 import { NOTHING, viewOf, words } from '../wire.ts';
+import { GET, migrationBits, PROBE, SET } from './migration-steps.ts';
 import { multi, scratch } from './write-multi.ts';
 
 const { regionWriteMulti, deviceFeature, migrationDataRead, migrationDataWrite } = Command;
-const GET = 1 << 16;
-const SET = 1 << 17;
-const PROBE = 1 << 18;
-const Feature = { migration: 1, deviceState: 2, loggingStart: 6, loggingStop: 7, loggingReport: 8 } as const;
 const NO_FEATURE = 0xfff0;
 
 export const writeMultiRules: readonly Rule[] = inSection('VFIO_USER_REGION_WRITE_MULTI', [
@@ -37,12 +33,6 @@ export const writeMultiRules: readonly Rule[] = inSection('VFIO_USER_REGION_WRIT
     },
   },
 ]);
-
-/** Its bits, or none where it is not supported. */
-function migration(peer: Peer): bigint | undefined {
-  const { error, payload } = peer.ask(deviceFeature, words(16, Feature.migration | GET, 0, 0));
-  return error === 0 && payload.length >= 16 ? viewOf(payload).getBigUint64(8, true) : undefined;
-}
 
 function refusesProbe(context: Context, flags: number, what: string): void {
   const peer = context.session();
@@ -103,7 +93,7 @@ export const featureRules: readonly Rule[] = inSection('VFIO_USER_DEVICE_FEATURE
     says: 'Migration is probed and got alike: both work or neither.',
     check: context => {
       const peer = context.session();
-      const got = migration(peer) !== undefined;
+      const got = migrationBits(peer) !== undefined;
       const { error } = peer.ask(deviceFeature, words(8, Feature.migration | PROBE | GET));
       equal(error === 0, got, 'the probe succeeds');
     },
@@ -113,7 +103,7 @@ export const featureRules: readonly Rule[] = inSection('VFIO_USER_DEVICE_FEATURE
     basis: 'specification',
     says: 'A device with migration has VFIO_MIGRATION_STOP_COPY at least.',
     check: context => {
-      const bits = migration(context.session());
+      const bits = migrationBits(context.session());
       if (bits === undefined) notOffered('migration');
       isTrue((bits & 1n) !== 0n, 'the bit is clear');
     },
@@ -124,7 +114,7 @@ export const featureRules: readonly Rule[] = inSection('VFIO_USER_DEVICE_FEATURE
     says: 'The reply to a probe is its request.',
     check: context => {
       const peer = context.session();
-      if (migration(peer) === undefined) notOffered('migration');
+      if (migrationBits(peer) === undefined) notOffered('migration');
       const request = words(8, Feature.migration | PROBE);
       equalBytes(peer.succeed(deviceFeature, request).payload, request, 'payload');
     },
@@ -136,7 +126,7 @@ export const featureRules: readonly Rule[] = inSection('VFIO_USER_DEVICE_FEATURE
     check: context => {
       const peer = context.session();
       const { error, payload } = peer.ask(deviceFeature, words(16, Feature.deviceState | GET, 0, 0));
-      if (migration(peer) === undefined) isTrue(error !== 0 || payload.length === 0, 'there is a device state');
+      if (migrationBits(peer) === undefined) isTrue(error !== 0 || payload.length === 0, 'there is a device state');
       else equal(viewOf(payload).getUint32(8, true), 2, 'state of a device that runs');
     },
   },

@@ -37,13 +37,13 @@ export const regionWriteRules: readonly Rule[] = inSection('VFIO_USER_REGION_WRI
   },
   {
     id: 'region-write.width-8',
-    basis: 'specification',
+    basis: 'linux-vfio',
     says: 'A write of 8 bytes writes them.',
     check: context => writesScratch(context, SCRATCH - 4, 8),
   },
   {
     id: 'region-write.unaligned',
-    basis: 'specification',
+    basis: 'linux-vfio',
     says: 'A write need not be aligned.',
     check: context => writesScratch(context, SCRATCH - 1, 3),
   },

@@ -138,7 +138,7 @@ export const setIrqsRefusedRules: readonly Rule[] = inSection('VFIO_USER_DEVICE_
   },
   {
     id: 'set-irqs.argsz-without-data',
-    basis: 'specification',
+    basis: 'linux-vfio',
     says: 'argsz includes the data: less is refused.',
     check: context => {
       const { index } = context.signalled();
@@ -236,7 +236,7 @@ export const setIrqsRefusedRules: readonly Rule[] = inSection('VFIO_USER_DEVICE_
   },
   {
     id: 'set-irqs.mask-not-maskable',
-    basis: 'specification',
+    basis: 'linux-vfio',
     says: 'A type that is not maskable does not take MASK.',
     check: context => {
       const irq = context.irq(
@@ -250,7 +250,7 @@ export const setIrqsRefusedRules: readonly Rule[] = inSection('VFIO_USER_DEVICE_
   },
   {
     id: 'set-irqs.unmask-not-maskable',
-    basis: 'specification',
+    basis: 'linux-vfio',
     says: 'A type that is not maskable does not take UNMASK.',
     check: context => {
       const irq = context.irq(

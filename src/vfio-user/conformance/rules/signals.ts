@@ -43,7 +43,7 @@ export const signalRules: readonly Rule[] = inSection('VFIO_USER_DEVICE_SET_IRQS
   },
   {
     id: 'signals.trigger-any-true',
-    basis: 'robustness',
+    basis: 'linux-vfio',
     says: 'Every boolean but 0 is true.',
     check: context => {
       const { index } = context.signalled();

@@ -261,7 +261,7 @@ export const versionRules: readonly Rule[] = inSection('VFIO_USER_VERSION', [
       peer.tell(Command.version, versionPayload(PROPOSAL), { id: 3 });
       peer.tell(Command.deviceGetInfo, words(16, 0, 0, 0), { id: 4 });
       peer.reply(3, Command.version);
-      peer.reply(4, Command.deviceGetInfo);
+      equal(peer.reply(4, Command.deviceGetInfo).error, 0, 'errno of the command');
     },
   },
   {
