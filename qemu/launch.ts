@@ -1,16 +1,16 @@
 /**
- * Starts QEMU and ends it: however either process ends, no process, socket or file of a run remains. One exception: when
- * SIGKILL ends this process, QEMU ends too (from 10.2 on), but the run's directory stays among the temporary files.
+ * Starts QEMU and ends it: however either process ends, no process, socket or file of a run remains. When SIGKILL ends this process,
+ * QEMU ends too, and the next command clears the run's directory away.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
 import { copyFile, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { makeTemporaryDirectory } from '../src/posix/temporary-directory.ts';
 import { endWithProcess } from './children.ts';
 import { type MachineConfiguration, qemuCommand, type RunPaths } from './command-line.ts';
+import { killWithParent } from './guard.ts';
 import type { QemuInstallation } from './provision.ts';
 import { QmpClient } from './qmp.ts';
 
@@ -86,9 +86,8 @@ export class LaunchError extends Error {
 /** Resolves when QEMU answers on QMP: every device is realized, the guest runs. Throws LaunchError. */
 export async function launchQemu(options: LaunchOptions): Promise<RunningQemu> {
   // Synchronous up to the registration: nothing can be left behind by a signal in between.
-  const directory = mkdtempSync(join(tmpdir(), 'viommu-qemu-'));
+  const { path: directory, remove: removeFiles } = makeTemporaryDirectory('qemu');
   let child: ChildProcess | undefined;
-  const removeFiles = () => rmSync(directory, { recursive: true, force: true });
   const release = endWithProcess({
     endNow() {
       child?.kill('SIGKILL');
@@ -108,7 +107,10 @@ export async function launchQemu(options: LaunchOptions): Promise<RunningQemu> {
     child = spawn(argv[0]!, argv.slice(1), {
       stdio: options.terminal ? ['inherit', 'inherit', 'pipe'] : ['ignore', 'pipe', 'pipe'],
     });
+    const guarded = child.pid !== undefined && !supportsExitWithParent(options.installation.version);
+    const unguard = guarded ? killWithParent(child.pid!) : () => {};
     watched = watch(child, options, () => {
+      unguard();
       server.close();
       removeFiles();
       release();

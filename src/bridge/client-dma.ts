@@ -1,9 +1,10 @@
 /**
  * DMA of the server that has to wait its turn: what only QEMU reaches (memory without a descriptor, or the interrupt controller's), and
  * everything that comes behind it, interrupts included, so that the order of the server holds. One message after the other, each in a
- * job of its own, because it waits for QEMU, and QEMU waits for register reads whose answers come meanwhile.
+ * job of its own. No job waits: QEMU waits for register reads whose answers come meanwhile, and other functions have nothing to do with
+ * a QEMU that does not answer.
  */
-import { FRAME_BYTES } from '../memory/guest-memory.ts';
+import { FRAME_SHIFT } from '../memory/guest-memory.ts';
 import type { EventLoop } from '../posix/event-loop.ts';
 import type { Connection } from '../vfio-user/connection.ts';
 import { Errno } from '../vfio-user/device-model.ts';
@@ -18,16 +19,10 @@ import {
   MAX_UNANSWERED_IN_A_ROW,
 } from './limits.ts';
 import { sendError } from './pass-on.ts';
+import { type QemuMemory, touches } from './qemu-memory.ts';
 
 const ANSWER_BYTES = HEADER_BYTES + DmaAccess.bytes;
 const NO_BYTES = new Uint8Array(0);
-
-/** QEMU's side: `DmaMessages` of vfio-user. */
-export interface ClientMemory {
-  read(frame: number, offset: number, target: Uint8Array, at: number, length: number): number;
-  write(frame: number, offset: number, source: Uint8Array, at: number, length: number): number;
-  unmapped(firstFrame: number, frames: number): void;
-}
 
 export interface ClientDmaRequest {
   readonly id: number;
@@ -43,7 +38,7 @@ export interface ClientDmaRequest {
 export interface ClientDmaOptions {
   readonly loop: EventLoop;
   readonly server: Connection;
-  readonly memory: ClientMemory;
+  readonly memory: Pick<QemuMemory, 'start' | 'unmapped'>;
   /** A request that waited longer is not carried out any more: whoever asked has given it up. */
   readonly maxWaitMilliseconds: number;
   /** Does it in the memory that is mapped here; an errno, or undefined where only QEMU reaches it. */
@@ -78,6 +73,11 @@ export class ClientDma {
   private heldInterrupts = 0;
   /** It is being carried out or answered. */
   private current: Entry | undefined;
+  /** Its answer waits for room towards the server. */
+  private unsent: (() => void) | undefined;
+  /** Ends that wait. */
+  private stopWaiting: (() => void) | undefined;
+  private queued = false;
   /** QEMU is being asked for it. */
   private asked: ClientDmaRequest | undefined;
   private waiters: Waiter[] = [];
@@ -92,7 +92,7 @@ export class ClientDma {
   }
 
   /** Whether one more that writes so many bytes may wait. */
-  hasRoom(bytes: number): boolean {
+  takes(bytes: number): boolean {
     return this.queue.length < MAX_CLIENT_DMA_MESSAGES && this.bytes + bytes <= MAX_CLIENT_DMA_BYTES;
   }
 
@@ -100,7 +100,7 @@ export class ClientDma {
   add(request: ClientDmaRequest): void {
     this.queue.push({ request, since: performance.now(), revoked: false, interrupts: [] });
     this.bytes += request.bytes.length;
-    this.options.loop.push(() => this.next());
+    this.later();
   }
 
   /** Raises the interrupt behind all that waits. False: nothing waits, or there are too many. */
@@ -136,18 +136,12 @@ export class ClientDma {
       return;
     }
     this.waiters.push({ deadline: performance.now() + milliseconds, go });
-    // Ends a round of the wait under way, which looks after it by `lookAfterWaiters`.
     this.options.loop.after(milliseconds, () => this.lookAfterWaiters());
   }
 
-  /** Those that have waited long enough go. Called in every round while QEMU is waited for. */
-  lookAfterWaiters(): void {
-    if (this.waiters.length === 0) return;
-    const now = performance.now();
-    const due = this.asked === undefined ? this.waiters : this.waiters.filter(({ deadline }) => deadline <= now);
-    if (due.length === 0) return;
-    this.waiters = this.waiters.filter(waiter => !due.includes(waiter));
-    for (const { go } of due) if (!this.closed) go();
+  /** There may be room towards the server again. */
+  hasRoom(): void {
+    if (this.unsent !== undefined) this.later();
   }
 
   /** Nothing is answered from here on. */
@@ -156,89 +150,104 @@ export class ClientDma {
     this.queue.length = 0;
     this.waiters = [];
     this.bytes = 0;
+    this.unsent = undefined;
+    this.stopWaiting?.();
+  }
+
+  private later(): void {
+    if (this.queued) return;
+    this.queued = true;
+    this.options.loop.push(() => {
+      this.queued = false;
+      if (this.unsent !== undefined) this.unsent();
+      else if (this.current === undefined) this.next();
+    });
   }
 
   private next(): void {
     const entry = this.queue.shift();
-    if (entry === undefined) return;
+    if (entry === undefined || this.closed) return;
     this.current = entry;
-    try {
-      this.serve(entry);
-    } finally {
-      this.current = undefined;
-    }
-  }
-
-  private serve(entry: Entry): void {
-    const { request, interrupts } = entry;
+    const { request, since, revoked } = entry;
     this.bytes -= request.bytes.length;
     const target = request.command === Command.dmaRead ? new Uint8Array(request.count) : NO_BYTES;
-    const errno = this.carryOut(entry, target);
-    if (this.closed) return;
-    if (!request.posted) this.answer(request, errno, target);
+    const expired = performance.now() - since > this.options.maxWaitMilliseconds;
+    const here = revoked || expired ? undefined : this.options.here(request, target);
+    if (here !== undefined) this.answer(entry, here, target);
+    else if (revoked) this.settle(entry, Errno.EFAULT, target);
+    else if (expired) this.settle(entry, ETIMEDOUT, target);
+    else this.ask(entry, target);
+  }
+
+  private ask(entry: Entry, target: Uint8Array): void {
+    const { request } = entry;
+    this.asked = request;
+    this.options.memory.start(request, target, errno => {
+      this.asked = undefined;
+      this.unanswered = errno === ETIMEDOUT ? this.unanswered + 1 : 0;
+      this.lookAfterWaiters();
+      if (!this.closed) this.settle(entry, errno, target);
+    });
+  }
+
+  /** Those that have waited long enough go. */
+  private lookAfterWaiters(): void {
+    if (this.waiters.length === 0) return;
+    const now = performance.now();
+    const due = this.asked === undefined ? this.waiters : this.waiters.filter(({ deadline }) => deadline <= now);
+    if (due.length === 0) return;
+    this.waiters = this.waiters.filter(waiter => !due.includes(waiter));
+    for (const { go } of due) if (!this.closed) go();
+  }
+
+  private settle(entry: Entry, errno: number, target: Uint8Array): void {
+    this.options.done(entry.request, errno);
+    this.answer(entry, errno, target);
+  }
+
+  /** Sends the answer, when there is room, and lets what came behind it go on. */
+  private answer(entry: Entry, errno: number, target: Uint8Array): void {
+    const { server, loop } = this.options;
+    const { request } = entry;
+    const size = ANSWER_BYTES + target.length;
+    if (!request.posted && !server.hasRoom(size)) {
+      this.unsent = () => this.answer(entry, errno, target);
+      this.stopWaiting ??= loop.after(ANSWER_TIMEOUT, () => server.close('the server does not read'));
+      return;
+    }
+    this.stopWaiting?.();
+    this.stopWaiting = undefined;
+    this.unsent = undefined;
+    if (!request.posted) this.send(request, errno, target);
+    const { interrupts } = entry;
     for (let i = 0; i < interrupts.length && !this.closed; i += 2) {
       this.options.interrupt(interrupts[i]!, interrupts[i + 1]!);
     }
     this.heldInterrupts -= interrupts.length / 2;
-    if (this.unanswered >= MAX_UNANSWERED_IN_A_ROW && !this.closed) this.options.hung();
+    this.current = undefined;
+    if (this.closed) return;
+    if (this.unanswered >= MAX_UNANSWERED_IN_A_ROW) this.options.hung();
+    else if (this.queue.length > 0) this.later();
   }
 
-  private carryOut({ request, since, revoked }: Entry, target: Uint8Array): number {
-    const { maxWaitMilliseconds, here, done } = this.options;
-    const expired = performance.now() - since > maxWaitMilliseconds;
-    if (!revoked && !expired) {
-      const errno = here(request, target);
-      if (errno !== undefined) return errno;
-    }
-    const errno = revoked ? Errno.EFAULT : expired ? ETIMEDOUT : this.ask(request, target);
-    if (!this.closed) done(request, errno);
-    return errno;
-  }
-
-  private ask(request: ClientDmaRequest, target: Uint8Array): number {
-    const { memory } = this.options;
-    const { command, frame, offset, count, bytes } = request;
-    this.asked = request;
-    let errno: number;
-    try {
-      errno =
-        command === Command.dmaRead
-          ? memory.read(frame, offset, target, 0, count)
-          : memory.write(frame, offset, bytes, 0, count);
-    } finally {
-      this.asked = undefined;
-    }
-    this.unanswered = errno === ETIMEDOUT ? this.unanswered + 1 : 0;
-    this.lookAfterWaiters();
-    return errno;
-  }
-
-  private answer({ id, command, frame, offset, count }: ClientDmaRequest, errno: number, data: Uint8Array): void {
-    const { loop, server } = this.options;
-    const size = ANSWER_BYTES + data.length;
-    if (!server.hasRoom(size)) loop.waitUntil(() => server.closed || server.hasRoom(size), ANSWER_TIMEOUT);
-    if (server.closed) return;
-    if (!server.hasRoom(size)) {
-      server.close('the server does not read');
-      return;
-    }
+  /** There is room. */
+  private send({ id, command, frame, offset, count }: ClientDmaRequest, errno: number, data: Uint8Array): void {
+    const { server } = this.options;
     if (errno !== 0) {
       sendError(server, id, command, errno);
       return;
     }
+    const size = ANSWER_BYTES + data.length;
     const at = server.reserve(size);
+    if (at < 0) return;
     const { outputView: view } = server;
     const payload = at + HEADER_BYTES;
     writeHeader(view, at, id, command, size, HeaderFlag.typeReply, 0);
-    view.setUint32(payload + DmaAccess.address, ((frame << 12) | offset) >>> 0, true);
-    view.setUint32(payload + DmaAccess.address + 4, frame >>> 20, true);
+    view.setUint32(payload + DmaAccess.address, ((frame << FRAME_SHIFT) | offset) >>> 0, true);
+    view.setUint32(payload + DmaAccess.address + 4, frame >>> (32 - FRAME_SHIFT), true);
     view.setUint32(payload + DmaAccess.count, count, true);
     view.setUint32(payload + DmaAccess.count + 4, 0, true);
     server.output.set(data, payload + DmaAccess.data);
     server.commit(size);
   }
-}
-
-function touches({ frame, offset, count }: ClientDmaRequest, firstFrame: number, frames: number): boolean {
-  return frame < firstFrame + frames && frame + Math.ceil((offset + count) / FRAME_BYTES) > firstFrame;
 }

@@ -111,7 +111,7 @@ export class DmaDesk {
   private queue(header: Header, frame: number, offset: number, count: number, payload: number): void {
     const { client, server } = this.options;
     const writing = header.command === Command.dmaWrite;
-    if (!client.hasRoom(writing ? count : 0)) {
+    if (!client.takes(writing ? count : 0)) {
       this.refuse(header, Errno.ENOMEM, addressOf(frame >>> 20, (frame << FRAME_SHIFT) | offset), count);
       return;
     }

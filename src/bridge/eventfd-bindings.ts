@@ -1,7 +1,8 @@
 /** The eventfds that QEMU has given for its vectors (vfio-user, section "VFIO_USER_DEVICE_SET_IRQS"): they never leave this host. */
 import { SystemError } from '../posix/errors.ts';
-import { type EventLoop, PollEvents, type Watch } from '../posix/event-loop.ts';
+import { type EventLoop, PollEvents } from '../posix/event-loop.ts';
 import { drainEventFd, signalEventFd } from '../posix/eventfd.ts';
+import type { Watch } from '../posix/loop-watch.ts';
 import { closeDescriptor } from '../posix/socket.ts';
 import { IrqSet } from '../vfio-user/spec.ts';
 import { INTERRUPT_INDEXES, MAX_VECTORS } from './limits.ts';

@@ -1,6 +1,7 @@
 /** The socket of one function, where QEMU knocks: one QEMU at a time, and a stream towards the server for each. */
 import { SystemError } from '../posix/errors.ts';
-import { type EventLoop, PollEvents, type Watch } from '../posix/event-loop.ts';
+import { type EventLoop, PollEvents } from '../posix/event-loop.ts';
+import type { Watch } from '../posix/loop-watch.ts';
 import { acceptUnix, closeDescriptor, socketPair, UnixListener } from '../posix/socket.ts';
 import type { WindowPool } from '../posix/window-pool.ts';
 import type { Trace } from '../trace/trace.ts';

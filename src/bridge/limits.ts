@@ -12,7 +12,9 @@ export const MAX_CLIENT_DMA_BYTES = 8 * 1048576;
 export const ANSWER_TIMEOUT = 30_000;
 /** Interrupts that wait behind such messages, of one client; more are raised at once. At least as many as one index has vectors. */
 export const MAX_HELD_INTERRUPTS = 4096;
-/** Such messages in a row that QEMU left without an answer: then it hangs, and holds up every function of the bridge. */
+/** Messages to QEMU that were given up and may still be answered; more end its connection. */
+export const MAX_LATE_ANSWERS = 1024;
+/** Requests in a row that QEMU left without an answer: then it hangs, and so does whoever uses the function. */
 export const MAX_UNANSWERED_IN_A_ROW = 3;
 /**
  * Milliseconds that the answer to DMA_UNMAP waits for DMA of these pages that QEMU was asked for before. QEMU answers none while it

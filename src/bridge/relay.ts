@@ -6,7 +6,6 @@ import type { EventLoop } from '../posix/event-loop.ts';
 import { closeDescriptor } from '../posix/socket.ts';
 import type { Trace } from '../trace/trace.ts';
 import { Connection, type Detail } from '../vfio-user/connection.ts';
-import { DmaMessages } from '../vfio-user/dma-messages.ts';
 import type { Header } from '../vfio-user/header.ts';
 import { type Limits, largestMessage, streamLimits } from '../vfio-user/limits.ts';
 import { commandName } from '../vfio-user/spec.ts';
@@ -17,6 +16,7 @@ import { DmaDesk } from './dma-desk.ts';
 import { type Change, EventFdBindings } from './eventfd-bindings.ts';
 import type { GuestRegions } from './guest-regions.ts';
 import { answerError, isPosted } from './pass-on.ts';
+import { QemuMemory } from './qemu-memory.ts';
 import { QemuSide } from './qemu-side.ts';
 import { Requests } from './requests.ts';
 import { ServerSide } from './server-side.ts';
@@ -54,7 +54,7 @@ export class Relay {
   /** What waits for its turn. */
   readonly client: ClientDma;
   /** Memory that only QEMU reaches. */
-  readonly clientMemory: DmaMessages;
+  readonly clientMemory: QemuMemory;
   proposal: BridgedProposal | undefined;
   /** Eventfds that come back where the server refuses their successors. */
   unsettled: Change | undefined;
@@ -93,8 +93,8 @@ export class Relay {
       loop,
       acted: (action, index, vector) => sendAction(this, action, index, vector),
     });
-    const waits = { waitUntil: (done: () => boolean, milliseconds: number) => this.waitForQemu(done, milliseconds) };
-    this.clientMemory = new DmaMessages({ connection: this.qemu, loop: waits, limits, trace, name });
+    const note = (kind: string, detail: Detail) => this.note(kind, detail);
+    this.clientMemory = new QemuMemory({ loop, qemu: this.qemu, limits, note });
     this.client = new ClientDma({
       loop,
       server: this.server,
@@ -109,8 +109,12 @@ export class Relay {
       },
     });
     this.desk = new DmaDesk({ name, trace, server: this.server, memory, client: this.client, limits, counters });
-    this.qemu.onRoom = () => this.wakeServer();
+    this.qemu.onRoom = () => {
+      this.clientMemory.hasRoom();
+      this.wakeServer();
+    };
     this.server.onRoom = () => {
+      this.client.hasRoom();
       this.eventfds.retry();
       this.wakeQemu();
     };
@@ -165,14 +169,6 @@ export class Relay {
     if (this.unsettled !== undefined) this.eventfds.confirm(this.unsettled);
     this.eventfds.close();
     this.options.ended();
-  }
-
-  private waitForQemu(done: () => boolean, milliseconds: number): boolean {
-    const settled = () => {
-      this.client.lookAfterWaiters();
-      return done();
-    };
-    return this.options.loop.waitUntil(settled, milliseconds);
   }
 
   private wakeServer(): void {

@@ -2,6 +2,7 @@
 import { FRAME_SHIFT } from '../memory/guest-memory.ts';
 import { closeDescriptor } from '../posix/socket.ts';
 import { Errno } from '../vfio-user/device-model.ts';
+import { readDmaMapFlags, withoutMode } from '../vfio-user/dma-map-payload.ts';
 import type { Header } from '../vfio-user/header.ts';
 import { Command, DmaMap, DmaUnmap, Version } from '../vfio-user/spec.ts';
 import { parseVersion, VersionError } from '../vfio-user/version.ts';
@@ -39,8 +40,8 @@ export function dmaMap(relay: Relay, header: Header, payload: number, length: nu
   const { qemu, memory } = relay;
   const view = qemu.inputView;
   const flags = length < DmaMap.bytes ? 0 : view.getUint32(payload + DmaMap.flags, true);
-  const known = flags !== 0 && (flags & ~(DmaMap.readable | DmaMap.writable)) === 0;
-  if (!known || view.getUint32(payload + DmaMap.argsz, true) < DmaMap.bytes || descriptors.length > 1) {
+  const meaning = readDmaMapFlags(flags, descriptors.length > 0);
+  if (!meaning || view.getUint32(payload + DmaMap.argsz, true) < DmaMap.bytes || descriptors.length > 1) {
     relay.refuse(header, Errno.EINVAL, descriptors);
     return;
   }
@@ -51,8 +52,7 @@ export function dmaMap(relay: Relay, header: Header, payload: number, length: nu
     size,
     offset: view.getBigUint64(payload + DmaMap.offset, true),
     descriptor: descriptors[0] ?? -1,
-    readable: (flags & DmaMap.readable) !== 0,
-    writable: (flags & DmaMap.writable) !== 0,
+    ...meaning,
   });
   if (errno !== Errno.ok) {
     relay.refuse(header, errno, []);
@@ -65,6 +65,8 @@ export function dmaMap(relay: Relay, header: Header, payload: number, length: nu
       },
     });
   }
+  // The descriptor stays here, and with it the way in which it is used.
+  view.setUint32(payload + DmaMap.flags, withoutMode(flags), true);
   passOn(qemu, payload, length, relay.server);
 }
 

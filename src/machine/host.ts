@@ -32,6 +32,7 @@ interface Waiting {
 }
 
 interface MachineHostEvents {
+  /** What the trace tells: connections, faults, and what was wrong with what a client or the guest did. */
   event: [TraceEvent];
   /** A call of what a remote operation registered. */
   callback: [CallbackEvent];
@@ -39,6 +40,7 @@ interface MachineHostEvents {
   finding: [Finding];
 }
 
+/** For `MachineHost.start`. */
 export interface MachineHostOptions {
   /** Which mistakes to look for. Default: what `parsePolicy('on')` says. */
   readonly sanitize?: SanitizePolicy | undefined;
@@ -124,6 +126,7 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
     this.ended.catch(() => {});
   }
 
+  /** What was counted since the start. This and all other requests reject once the machine has ended, unless said otherwise. */
   async statistics(): Promise<MachineStatistics> {
     return (await this.ask({ name: 'statistics' })) as MachineStatistics;
   }
@@ -170,10 +173,12 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
     return (await this.ask({ name: 'releaseInjection', id })) as boolean;
   }
 
+  /** Takes a rule back, and lets go what it holds; false: there is no such rule. */
   async removeInjection(id: number): Promise<boolean> {
     return (await this.ask({ name: 'removeInjection', id })) as boolean;
   }
 
+  /** All rules that are there, used up or not. */
   async injections(): Promise<readonly InjectionState[]> {
     return (await this.ask({ name: 'injections' })) as InjectionState[];
   }
@@ -213,6 +218,7 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
     return this.look({ name: 'step', what });
   }
 
+  /** Goes on after a pause. */
   resume(): Promise<StateAnswer> {
     return this.look({ name: 'resume' });
   }

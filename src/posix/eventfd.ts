@@ -48,11 +48,15 @@ export function isEventFd(fd: number): boolean {
 }
 
 /**
- * Adds one. A counter that is full stays as it is: its reader has a wake-up coming anyway. Never waits, also where the
- * descriptor came from a client that left it blocking and filled it. Throws a SystemError (EBADF, EINVAL).
+ * Adds one. A counter that is full stays as it is: its reader has a wake-up coming anyway. Does not wait where the descriptor came from a
+ * client that left it blocking and filled it; one that fills it between the two calls here, a microsecond, stops this thread until it
+ * reads. Throws a SystemError (EBADF, EINVAL).
+ *
+ * Nothing closes that gap without a call more or harm to others: RWF_NOWAIT is refused for writes to an eventfd (EOPNOTSUPP, Linux 6.18),
+ * and O_NONBLOCK belongs to the open file, which the client has too. Setting it would break clients that wait in read(2) (libvfio-user's
+ * sample does), and one that means ill takes it away again.
  */
 export function signalEventFd(fd: number): void {
-  // O_NONBLOCK is shared with the client, so it is not ours to set: ask first instead.
   if (!isReady(fd, POLLOUT)) return;
   for (;;) {
     if (writeBytes(fd, ONE, COUNTER_BYTES) >= 0) return;

@@ -23,6 +23,7 @@ describe('a bridge to a server behind a network', () => {
   let directory: ReturnType<typeof temporaryDirectory>;
   let host: MachineHost;
   let server: RemoteServer;
+  let acceptor: VfioUserAcceptor;
   let proxy: CuttingProxy;
   let events: TraceEvent[];
   const bridges: Bridge[] = [];
@@ -45,12 +46,21 @@ describe('a bridge to a server behind a network', () => {
     directory.remove();
   });
 
+  /** Neither the server, nor the machine, nor the network between knows any connection. */
+  async function untilGone(): Promise<void> {
+    await expect.poll(() => acceptor.statistics.sessions + proxy.connections).toBe(0);
+    await expect.poll(async () => (await host.statistics()).functions.edu0!.connected).toBe(false);
+  }
+
   function startServer(port = 0): Promise<RemoteServer> {
     return RemoteServer.start({
       machines: new Map([['machine', new HostPort(host as never)]]),
       port,
       token: TOKEN,
-      acceptor: open => new VfioUserAcceptor({ open }),
+      acceptor: open => {
+        acceptor = new VfioUserAcceptor({ open });
+        return acceptor;
+      },
     });
   }
 
@@ -102,7 +112,7 @@ describe('a bridge to a server behind a network', () => {
     await qemu.goOn(5);
     for (let cuts = 1; cuts <= 5; cuts++) {
       proxy.cut();
-      await expect.poll(() => kinds().filter(kind => kind === 'link.resumed').length, { timeout: 10_000 }).toBe(cuts);
+      await expect.poll(() => kinds().filter(kind => kind === 'link.resumed').length).toBe(cuts);
       await qemu.goOn(5);
     }
     expect(await qemu.stop()).toBeUndefined();
@@ -170,6 +180,7 @@ describe('a bridge to a server behind a network', () => {
     await connect(first).goOn(1);
     await qemus.pop()!.stop();
     await first.close();
+    await untilGone();
     const before = openDescriptors();
     const bridge = await start();
     const qemu = connect(bridge);
@@ -181,7 +192,9 @@ describe('a bridge to a server behind a network', () => {
     expect(existsSync(bridge.sockets.edu0!)).toBe(false);
     expect(readdirSync(join(directory.path, 'bridge'))).toEqual([]);
     expect((await bridge.statistics()).functions.edu0).toMatchObject({ clients: 1, connected: false });
-    await expect.poll(openDescriptors).toBe(before);
+    await untilGone();
+    // Fewer, where the system was still about to close one of the first connection's.
+    await expect.poll(openDescriptors).toBeLessThanOrEqual(before);
   });
 
   it('calls a connection off that is being made when it is closed', async () => {

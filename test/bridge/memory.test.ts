@@ -1,8 +1,9 @@
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { SystemError } from '../../src/posix/errors.ts';
 import { createEventFd } from '../../src/posix/eventfd.ts';
 import { createMemfd, readAt, writeAt } from '../../src/posix/memfd.ts';
+import { allocateNative, freeNative } from '../../src/posix/native-memory.ts';
 import { closeDescriptor } from '../../src/posix/socket.ts';
 import type { VfioUserClient } from '../../src/vfio-user/client.ts';
 import type { DmaRegion } from '../../src/vfio-user/device-model.ts';
@@ -62,6 +63,33 @@ describe('guest memory at the bridge', () => {
     readAt(descriptor, back, 0, 3, 0x2001);
     expect([...back]).toEqual([9, 8, 7]);
     expect(rig.statistics).toMatchObject({ dmaBytesRead: 4, dmaBytesWritten: 3, dmaThroughClient: 0 });
+  });
+
+  it.each(['mmap', 'fileIo'] as const)('keeps the wish for %s to itself, and serves DMA in that way', access => {
+    const descriptor = map(0x10_0000n, MIB, { access });
+    const [announced] = rig.server.commands(Command.dmaMap);
+    expect(new DataView(announced!.payload.buffer).getUint32(DmaMap.flags, true)).toBe(3);
+    expect(rig.server.dmaWrite(0x10_2001n, Uint8Array.of(9, 8, 7)).error).toBe(0);
+    const back = new Uint8Array(3);
+    readAt(descriptor, back, 0, 3, 0x2001);
+    expect([...back]).toEqual([9, 8, 7]);
+  });
+
+  it('reaches the memory of a process, which cannot be mapped', () => {
+    const block = allocateNative(4096);
+    const memory = openSync('/proc/self/mem', 'r+');
+    map(0n, 4096, { descriptor: memory, offset: BigInt(block.address), access: 'fileIo' });
+    expect(rig.server.dmaWrite(100n, Uint8Array.of(1, 2, 3)).error).toBe(0);
+    expect([...block.bytes.subarray(99, 104)]).toEqual([0, 1, 2, 3, 0]);
+    qemu.dmaUnmap(0n, 4096n);
+    closeSync(memory);
+    freeNative(block);
+  });
+
+  it.each(['mmap', 'fileIo'] as const)('refuses %s without a descriptor', access => {
+    const region = { address: 0n, size: 4096n, offset: 0n, readable: true, writable: true, descriptor: -1, access };
+    expect(errnoOf(() => qemu.dmaMap(region))).toBe(22);
+    expect(rig.server.commands(Command.dmaMap)).toEqual([]);
   });
 
   it('serves DMA while QEMU waits for a register read', () => {

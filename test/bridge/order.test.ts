@@ -55,7 +55,7 @@ describe('the order of DMA, interrupts and DMA_UNMAP at the bridge', () => {
     const wait = loop.waitUntil.bind(loop);
     loop.waitUntil = (done, milliseconds) => {
       const look = () => {
-        const run = loop.inJob && asked.length > 0 ? during : undefined;
+        const run = asked.length > 0 ? during : undefined;
         if (run !== undefined) during = undefined;
         run?.();
         return done();

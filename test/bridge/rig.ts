@@ -14,7 +14,7 @@ import { defaultLimits, type Limits } from '../../src/vfio-user/limits.ts';
 import { Command, DmaAccess, HEADER_BYTES, HeaderFlag, Interrupt } from '../../src/vfio-user/spec.ts';
 
 /** Milliseconds after which a condition that should come about counts as failed. */
-export const PATIENCE = 5_000;
+export const PATIENCE = 20_000;
 
 export interface Received {
   readonly id: number;
@@ -147,7 +147,7 @@ export class BridgeRig {
   readonly directory = mkdtempSync(join(tmpdir(), 'bridge-test-'));
   readonly path = join(this.directory, 'edu0.sock');
   readonly errors: unknown[] = [];
-  readonly loop = new EventLoop(error => this.errors.push(error));
+  readonly loop: EventLoop;
   readonly trace = new TraceLog();
   readonly servers: ScriptedServer[] = [];
   readonly door: FunctionDoor;
@@ -157,7 +157,12 @@ export class BridgeRig {
   gone = 0;
   private readonly clients: VfioUserClient[] = [];
 
-  constructor(limits: Partial<Limits> = {}) {
+  /** @param other a rig of the same bridge, to be closed after this one: it has the loop. */
+  constructor(
+    limits: Partial<Limits> = {},
+    private readonly other?: BridgeRig,
+  ) {
+    this.loop = other?.loop ?? new EventLoop(error => this.errors.push(error));
     const { path, loop, trace } = this;
     const pool = new WindowPool();
     this.door = new FunctionDoor({
@@ -217,7 +222,7 @@ export class BridgeRig {
     for (const client of this.clients) client.close();
     for (const server of this.servers) server.connection.close('test over');
     this.door.close();
-    this.loop.close();
+    if (this.other === undefined) this.loop.close();
     rmSync(this.directory, { recursive: true, force: true });
     if (this.errors.length > 0) throw this.errors[0];
   }

@@ -97,6 +97,32 @@ describe('checkDescription', () => {
   });
 });
 
+describe('limits in a description', () => {
+  it('are kept as they are given', () => {
+    const machine = checkDescription({ iommu: 'none', limits: { maxDmaMaps: 7, dmaTimeout: 100 } });
+    expect(machine.limits).toEqual({ maxDmaMaps: 7, dmaTimeout: 100 });
+    expect(checkDescription(JSON.parse(JSON.stringify(machine)))).toEqual(machine);
+  });
+
+  it('are missing where they are not given', () => {
+    expect(checkDescription({})).not.toHaveProperty('limits');
+  });
+
+  it.each([
+    [{ maxDmaMap: 1 }, /did you mean maxDmaMaps \(1 to 65535 regions\)/],
+    [{ maxDmaMaps: 0 }, /the limit maxDmaMaps must be a whole number, 1 to 65535 regions, not '0'/],
+    [{ maxDmaMaps: '7' }, /must be a whole number/],
+    [{ maxDataTransfer: 65536, maxQueuedBytes: 65536 }, /do not go together, the largest message must fit/],
+    [7, /'limits' must be an object/],
+    [null, /'limits' must be an object/],
+    [[], /'limits' must be an object/],
+  ])('are refused: %j', (limits, message) => {
+    expect(() => checkDescription({ limits })).toThrow(
+      expect.objectContaining({ name: 'DescriptionError', message: expect.stringMatching(message) }),
+    );
+  });
+});
+
 describe('formatRequesterId', () => {
   it.each([
     [0x0020, '00:04.0'],

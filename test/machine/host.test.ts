@@ -67,7 +67,8 @@ describe('MachineHost', () => {
       client.negotiate();
       const before = openDescriptors();
       await expect(host.openStream('iommu')).rejects.toThrow(/another client is connected to iommu/);
-      expect(openDescriptors()).toBe(before);
+      // The device thread, which is in this process, closes its end when it likes.
+      await expect.poll(openDescriptors).toBeLessThanOrEqual(before);
       expect(client.getDeviceInfo().regions).toBe(9);
       client.close();
     });
@@ -93,7 +94,7 @@ describe('MachineHost', () => {
       expect(client.endReason).toBe('end of stream');
       const before = openDescriptors();
       await expect(host.openStream('edu0')).rejects.toThrow(/stopped/);
-      expect(openDescriptors()).toBe(before);
+      await expect.poll(openDescriptors).toBeLessThanOrEqual(before);
     });
   });
 

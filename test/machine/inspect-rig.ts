@@ -12,7 +12,7 @@ import { closeDescriptor } from '../../src/posix/socket.ts';
 import { TraceLog } from '../../src/trace/trace.ts';
 import { VfioUserClient } from '../../src/vfio-user/client.ts';
 
-export const PATIENCE_MS = 5_000;
+export const PATIENCE_MS = 20_000;
 export const PAGE = 4096;
 const GUEST_PAGES = 64;
 export const CONFIG = 7;

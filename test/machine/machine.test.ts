@@ -11,9 +11,10 @@ import { createMemfd, readAt, writeAt } from '../../src/posix/memfd.ts';
 import { closeDescriptor } from '../../src/posix/socket.ts';
 import { TraceLog } from '../../src/trace/trace.ts';
 import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import type { DmaRegion } from '../../src/vfio-user/device-model.ts';
 import { IrqSet } from '../../src/vfio-user/spec.ts';
 
-const PATIENCE_MS = 5_000;
+const PATIENCE_MS = 20_000;
 const PAGE = 4096;
 const GUEST_BYTES = 64 * PAGE;
 const CONFIG = 7;
@@ -70,10 +71,11 @@ class Rig {
     this.machine = new Machine({ description, directory: this.directory, loop: this.loop, trace: this.trace });
   }
 
-  connect(name: string): VfioUserClient {
+  connect(name: string, access: Pick<DmaRegion, 'access'> = {}): VfioUserClient {
     const client = new VfioUserClient(this.loop, this.machine.sockets[name]!);
     client.negotiate();
     client.dmaMap({
+      ...access,
       address: 0n,
       size: BigInt(GUEST_BYTES),
       offset: 0n,
@@ -204,6 +206,22 @@ describe('a machine without a guest', () => {
     rig.dma(edu, IOVA + 0x800n, pattern.length, true);
     expect(rig.load(Frame.data, 0x800, pattern.length)).toEqual(pattern);
     expect(rig.machine.statistics().iommu).toMatchObject({ translations: 2, faultsRecorded: 0 });
+  });
+
+  it('reads tables and moves bytes by file I/O where the client wants that', () => {
+    const iommu = rig.connect('iommu', { access: 'fileIo' });
+    const edu = rig.connect('edu0', { access: 'fileIo' });
+    rig.buildTables(Frame.data);
+    rig.enableTranslation(iommu);
+    rig.store(Frame.data, 0x10, pattern);
+    rig.dma(edu, IOVA + 0x10n, pattern.length, false);
+    rig.dma(edu, IOVA + 0x800n, pattern.length, true);
+    expect(rig.load(Frame.data, 0x800, pattern.length)).toEqual(pattern);
+    const { functions } = rig.machine.statistics();
+    expect(functions.edu0!.memory).toMatchObject({ mappedBytes: 0, positionedBytes: 2 * pattern.length });
+    // Six entries of 8 or 16 bytes: a root and a context entry, and four levels.
+    expect(functions.iommu!.memory).toMatchObject({ mappedBytes: 0, messageBytes: 0 });
+    expect(functions.iommu!.memory.positionedBytes).toBeGreaterThanOrEqual(6 * 8);
   });
 
   it('goes on using a changed entry until it is invalidated, then sees the change', () => {
@@ -428,10 +446,71 @@ describe('a machine whose IOMMU has lost its client', () => {
     expect(reaches(other)).toBe(false);
   });
 
-  it('does not hold it against the next guest, not even one without an IOMMU', () => {
+  it('blocks an endpoint that is the last one, taken out and put back', () => {
     end('iommu', iommu);
     end('edu0', edu);
-    expect(reaches(rig.connect('edu0'))).toBe(true);
+    expect(reaches(rig.connect('edu0'))).toBe(false);
+  });
+
+  it('blocks endpoints that are all replaced while it is away', () => {
+    const other = rig.connect('edu1');
+    end('iommu', iommu);
+    end('edu0', edu);
+    end('edu1', other);
+    expect(reaches(rig.connect('edu0'))).toBe(false);
+    expect(reaches(rig.connect('edu1'))).toBe(false);
+  });
+
+  it('blocks endpoints that come after it, in whatever order the last guest ended', () => {
+    end('edu0', edu);
+    end('iommu', iommu);
+    expect(reaches(rig.connect('edu0'))).toBe(false);
+  });
+
+  /** As QEMU does it: the guest, which makes them bus masters, runs when every function is connected. */
+  const power = (name: string) => {
+    const client = rig.connect(name);
+    client.regionWrite(CONFIG, 4, bytes16(0x0002));
+    return client;
+  };
+
+  it('lets the endpoints of the next guest in, which come before its IOMMU', () => {
+    end('iommu', iommu);
+    end('edu0', edu);
+    const next = power('edu0');
+    rig.connect('iommu');
+    next.regionWrite(CONFIG, 4, bytes16(0x0006));
+    expect(reaches(next)).toBe(true);
+  });
+
+  it('goes on blocking one that was a bus master before it was back, until the endpoint is reset', () => {
+    end('iommu', iommu);
+    end('edu0', edu);
+    const next = rig.connect('edu0');
+    rig.connect('iommu');
+    expect(reaches(next)).toBe(false);
+    reset(next);
+    expect(reaches(next)).toBe(true);
+  });
+
+  it('lets an endpoint in that came when it was back, and blocks it when it goes again', () => {
+    end('iommu', iommu);
+    end('edu0', edu);
+    const again = rig.connect('iommu');
+    const next = rig.connect('edu0');
+    expect(reaches(next)).toBe(true);
+    end('iommu', again);
+    expect(reaches(next)).toBe(false);
+  });
+
+  it('is let in once and not again by an IOMMU that came and went', () => {
+    end('iommu', iommu);
+    end('edu0', edu);
+    const next = power('edu0');
+    end('iommu', rig.connect('iommu'));
+    rig.connect('iommu');
+    next.regionWrite(CONFIG, 4, bytes16(0x0006));
+    expect(reaches(next)).toBe(false);
   });
 
   it('does not hold it against an endpoint of the next guest while the last one still lingers', () => {

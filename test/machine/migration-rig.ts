@@ -22,7 +22,7 @@ export const GUEST_FRAMES = 128;
 export const CONFIG = 7;
 export const BAR0 = 0;
 const MSI = 1;
-const PATIENCE_MS = 10_000;
+const PATIENCE_MS = 20_000;
 
 export const FUNCTIONS = ['iommu', 'edu0', 'edu1'] as const;
 export type FunctionName = (typeof FUNCTIONS)[number];

@@ -5,7 +5,7 @@ import { createEventFd } from '../../src/posix/eventfd.ts';
 import { closeDescriptor } from '../../src/posix/socket.ts';
 import { TraceLog } from '../../src/trace/trace.ts';
 
-const PATIENCE_MS = 5000;
+const PATIENCE_MS = 20_000;
 
 class FakeServer implements Pausable {
   serves = true;

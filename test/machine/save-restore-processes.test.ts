@@ -1,42 +1,32 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { EventLoop } from '../../src/posix/event-loop.ts';
 import { VfioUserClient } from '../../src/vfio-user/client.ts';
 import { MigrationState } from '../../src/vfio-user/migration.ts';
 import { MigrationClient } from '../../src/vfio-user/migration-client.ts';
+import { type RunningProgram, startProgram } from '../support.ts';
 
-const MAIN = 'dist/src/cli/main.js';
 const PATIENCE_MS = 20_000;
-const servers: ChildProcess[] = [];
+const servers: RunningProgram[] = [];
 const directories: string[] = [];
 
 async function serve(loop: EventLoop): Promise<VfioUserClient> {
   const directory = mkdtempSync(join(tmpdir(), 'viommu-processes-'));
   directories.push(directory);
-  servers.push(
-    spawn(process.execPath, [MAIN, 'serve', '--dir', directory, '--device', 'edu@01:00.0'], { stdio: 'ignore' }),
-  );
-  const socket = join(directory, 'edu0.sock');
-  const deadline = performance.now() + PATIENCE_MS;
-  while (!existsSync(socket)) {
-    if (performance.now() > deadline) throw new Error('the server does not listen');
-    await delay(20);
-  }
-  const client = new VfioUserClient(loop, socket);
+  const server = startProgram(['serve', '--dir', directory, '--device', 'edu@01:00.0']);
+  servers.push(server);
+  await server.says(/^ready/m);
+  const client = new VfioUserClient(loop, join(directory, 'edu0.sock'), { replyTimeout: PATIENCE_MS });
   client.negotiate();
   return client;
 }
 
 afterEach(async () => {
   for (const server of servers.splice(0)) {
-    const ended = once(server, 'exit');
-    server.kill('SIGTERM');
-    await ended;
+    server.child.kill('SIGTERM');
+    await server.ended;
   }
   for (const directory of directories.splice(0)) rmSync(directory, { recursive: true, force: true });
 });

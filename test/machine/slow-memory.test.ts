@@ -9,7 +9,7 @@ import { EventLoop } from '../../src/posix/event-loop.ts';
 import { type DmaRequest, VfioUserClient } from '../../src/vfio-user/client.ts';
 
 const NIC = 0x0100;
-const PATIENCE_MS = 10_000;
+const PATIENCE_MS = 20_000;
 const FRAME_OF_ROOT = { first: 0x10, second: 0x20 } as const;
 const PRESENT_WRITABLE_USER = 7n;
 

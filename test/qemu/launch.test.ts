@@ -1,10 +1,9 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { buildExternalPortsSsdt } from '../../qemu/acpi/ssdt.ts';
 import type { MachineConfiguration } from '../../qemu/command-line.ts';
 import {
@@ -15,8 +14,8 @@ import {
   supportsExitWithParent,
 } from '../../qemu/launch.ts';
 import type { QemuInstallation } from '../../qemu/provision.ts';
-import { run } from '../../qemu/run.ts';
 import { describeTopology } from '../../qemu/topology.ts';
+import { repository } from '../support.ts';
 import { GUEST_TIMEOUT_MS, PROVISION_TIMEOUT_MS, realQemu, temporaryDirectory } from './support.ts';
 
 const directory = temporaryDirectory();
@@ -135,7 +134,7 @@ describe('a launched QEMU', { timeout: GUEST_TIMEOUT_MS }, () => {
 });
 
 describe('a QEMU that does not come up', { timeout: GUEST_TIMEOUT_MS }, () => {
-  const runs = () => readdirSync(tmpdir()).filter(name => name.startsWith('viommu-qemu-'));
+  afterEach(() => vi.unstubAllEnvs());
 
   it('says why, with its own words', async () => {
     const bad = launch({ machine: { ...machine, extra: ['-device', 'no-such-device'] } });
@@ -164,9 +163,12 @@ describe('a QEMU that does not come up', { timeout: GUEST_TIMEOUT_MS }, () => {
   });
 
   it('is not started with a socket whose path is too long', async () => {
-    const before = runs();
+    // Other tests have QEMUs of their own among the system's temporary files.
+    const temporary = join(directory, 'temporary');
+    mkdirSync(temporary);
+    vi.stubEnv('TMPDIR', temporary);
     await expect(launch({ iommuSocket: `/${'x'.repeat(120)}` })).rejects.toThrow(/at most 107 bytes/);
-    expect(runs().filter(name => !before.includes(name))).toEqual([]);
+    expect(readdirSync(temporary)).toEqual([]);
   });
 
   it('is not asked for two things on one output', async () => {
@@ -175,29 +177,12 @@ describe('a QEMU that does not come up', { timeout: GUEST_TIMEOUT_MS }, () => {
 });
 
 describe('the end of the process that launched QEMU', { timeout: GUEST_TIMEOUT_MS }, () => {
-  const compiled = join(directory, 'compiled');
-  const launcher = join(compiled, 'launcher.mjs');
+  const launcher = join(directory, 'launcher.mjs');
 
-  beforeAll(async () => {
-    const repository = new URL('../../', import.meta.url).pathname;
-    mkdirSync(compiled);
-    writeFileSync(join(compiled, 'package.json'), '{ "type": "module" }');
-    const configuration = {
-      extends: join(repository, 'tsconfig.json'),
-      compilerOptions: {
-        noEmit: false,
-        rootDir: repository,
-        outDir: compiled,
-        typeRoots: [join(repository, 'node_modules/@types')],
-      },
-      include: [],
-      files: [join(repository, 'qemu/launch.ts')],
-    };
-    writeFileSync(join(directory, 'tsconfig.json'), JSON.stringify(configuration));
-    const result = await run([join(repository, 'node_modules/.bin/tsc'), '-p', directory]);
-    expect(result).toMatchObject({ status: 0, stdout: '' });
+  beforeAll(() => {
+    const compiled = join(repository, 'dist/qemu/launch.js');
     const program = [
-      `import { launchQemu } from './qemu/launch.js';`,
+      `import { launchQemu } from ${JSON.stringify(compiled)};`,
       'const qemu = await launchQemu(JSON.parse(process.env.LAUNCH_OPTIONS));',
       'console.log(JSON.stringify({ pid: qemu.pid, argv: qemu.argv }));',
       "if (process.env.ENDING === 'exit') process.exit(0);",
@@ -207,13 +192,16 @@ describe('the end of the process that launched QEMU', { timeout: GUEST_TIMEOUT_M
   });
 
   /** Runs the launch in a process of its own, which then ends as asked. */
-  async function launchElsewhere(ending: string): Promise<{ pid: number; argv: string[]; how: string }> {
+  async function launchElsewhere(
+    ending: string,
+    version = installation.version,
+  ): Promise<{ pid: number; argv: string[]; how: string }> {
     const child = spawn(process.execPath, [launcher], {
       stdio: ['ignore', 'pipe', ending === 'throw' ? 'ignore' : 'inherit'],
       env: {
         ...process.env,
         ENDING: ending,
-        LAUNCH_OPTIONS: JSON.stringify({ installation, machine, endpointSockets: {} }),
+        LAUNCH_OPTIONS: JSON.stringify({ installation: { ...installation, version }, machine, endpointSockets: {} }),
       },
     });
     const exit = once(child, 'exit');
@@ -238,12 +226,17 @@ describe('the end of the process that launched QEMU', { timeout: GUEST_TIMEOUT_M
     expect(existsSync(runDirectory(launched.argv))).toBe(false);
   });
 
-  it('by SIGKILL ends a QEMU that can see to that itself', async () => {
-    expect(supportsExitWithParent(installation.version)).toBe(true);
-    const launched = await launchElsewhere('SIGKILL');
+  it.each([
+    ['that can see to that itself', undefined],
+    ['that is too old to see to that itself', '10.1.9'],
+  ])('by SIGKILL ends a QEMU %s, and the next one removes its files', async (_, version) => {
+    expect(supportsExitWithParent(version ?? installation.version)).toBe(version === undefined);
+    const launched = await launchElsewhere('SIGKILL', version);
     await expect.poll(() => isAlive(launched.pid), { timeout: 10_000 }).toBe(false);
-    // Nobody was left to remove them.
-    rmSync(runDirectory(launched.argv), { recursive: true });
+    const left = runDirectory(launched.argv);
+    expect(existsSync(left)).toBe(true);
+    await launchElsewhere('exit');
+    expect(existsSync(left)).toBe(false);
   });
 });
 

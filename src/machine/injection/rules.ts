@@ -20,6 +20,7 @@ export const FLIP_BIT_MAX = 16 * 1024 * 1024 * 8 - 1;
 const NAME_CHARACTERS = 64;
 const ADDRESS_LIMIT = 1n << 64n;
 
+/** As the device sees it: `read` is a read of guest memory. */
 export type Direction = 'read' | 'write';
 
 /** The IOMMU answers DMA of the device with a fault, as if nothing were mapped there. */
@@ -29,6 +30,7 @@ export interface RefuseRule {
   readonly device: string;
   /** Only DMA to one of the pages that `bytes` bytes (default 1) from here on touch; missing: to any. */
   readonly iova?: bigint;
+  /** From `iova` on; default 1. */
   readonly bytes?: bigint;
   /** Missing: both. */
   readonly access?: Direction;
@@ -39,6 +41,7 @@ export interface RefuseRule {
 /** One bit of a transfer's data is wrong. */
 export interface FlipRule {
   readonly kind: 'flip';
+  /** The endpoint's id. */
   readonly device: string;
   /** As the device sees it: `read` is what it reads from guest memory. Missing: both. */
   readonly direction?: Direction;
@@ -62,6 +65,7 @@ export interface DropInterruptRule {
 /** The device does nothing more of what registers ask it for, until it is released; then it does all of it, in order. */
 export interface HoldRule {
   readonly kind: 'hold';
+  /** The endpoint's id. */
   readonly device: string;
 }
 
@@ -84,6 +88,7 @@ export interface DropInvalidationCompletionRule {
   readonly times?: number;
 }
 
+/** Something to go wrong on purpose. */
 export type InjectionRule =
   | RefuseRule
   | FlipRule
@@ -92,9 +97,12 @@ export type InjectionRule =
   | DelayInvalidationRule
   | DropInvalidationCompletionRule;
 
+/** A rule that was taken, and what came of it. */
 export interface InjectionState {
+  /** As it was answered when the rule was taken. */
   readonly id: number;
   readonly rule: InjectionRule;
+  /** How often it did what it is for. */
   readonly applied: number;
   /** It will not apply again: used up or released. */
   readonly over: boolean;
