@@ -5,6 +5,7 @@ import { operations } from '../../src/iommu/dma-iommu/opcodes.ts';
 import type { OperationName } from '../../src/iommu/dma-iommu/operations.ts';
 import { Random } from './random.ts';
 import type { FileDescription } from './steps.ts';
+import { dmaIommuStructures, vtdStructures } from './translations.ts';
 
 /** Guest addresses that the fuzzer maps are mostly below this. */
 export const LOW_MEMORY_BYTES = 16 * 1048576;
@@ -25,8 +26,10 @@ export const ROOT_TABLE = 0x1000n;
 const GOOD_TABLES_BYTES = 0x6000 + (PAGES / 512) * 4096;
 
 export function contentOf({ bytes, content, seed }: FileDescription): Uint8Array {
-  const all = new Uint8Array(bytes);
   const random = new Random(seed, bytes);
+  if (content === 'vtd') return vtdStructures(random);
+  if (content === 'dma-iommu') return dmaIommuStructures(random);
+  const all = new Uint8Array(bytes);
   if (content === 'tables') {
     fillWithTables(random, all);
     if (bytes >= GOOD_TABLES_BYTES) putGoodTables(random, all);

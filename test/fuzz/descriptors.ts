@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { closeSync, constants, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createEventFd, signalEventFd } from '../../src/posix/eventfd.ts';
+import { createEventFd, isEventFd, signalEventFd } from '../../src/posix/eventfd.ts';
 import { createMemfd, writeAt } from '../../src/posix/memfd.ts';
 import { closeDescriptor, socketPair } from '../../src/posix/socket.ts';
 import { contentOf } from './content.ts';
@@ -14,6 +14,7 @@ const FULL = 0xfffffffffffffffen;
 /** What files hold, by what determines it: it takes longer to draw than an episode to be done. */
 const drawn = new Map<string, Uint8Array>();
 const MOST_DRAWN = 32;
+const MOST_KEPT = 64;
 /** No episode changes them. */
 let lasting: Readonly<Record<LastingDescriptor, number>> | undefined;
 
@@ -29,6 +30,7 @@ export class Descriptors {
   private readonly readOnly: readonly number[];
   private readonly eventfds: readonly number[];
   private readonly others: Readonly<Record<OtherDescriptor, number>>;
+  private readonly kept: number[] = [];
 
   constructor(files: readonly FileDescription[]) {
     this.files = files.map(({ bytes }) => ({ bytes }));
@@ -80,12 +82,27 @@ export class Descriptors {
     if (at + bytes.length <= this.files[file]!.bytes) writeAt(this.memory[file]!, bytes, 0, bytes.length, at);
   }
 
+  restore(file: number): void {
+    const content = this.contents[file]!;
+    this.write(file, 0, content);
+  }
+
+  /** One of this side's, and one that a server has given and that has outlived its connection. */
   signal(number: number): void {
     signalEventFd(this.eventfds[number]!);
+    const kept = this.kept[number % this.kept.length];
+    if (kept !== undefined && isEventFd(kept)) signalEventFd(kept);
+  }
+
+  /** Descriptors of a connection that is gone: they stay open for a while. */
+  keep(descriptors: readonly number[]): void {
+    this.kept.push(...descriptors);
+    for (const old of this.kept.splice(0, Math.max(0, this.kept.length - MOST_KEPT))) closeDescriptor(old);
   }
 
   close(): void {
-    for (const fd of [...this.memory, ...this.eventfds, ...this.readOnly, this.others['full-eventfd']]) {
+    const own = [...this.memory, ...this.eventfds, ...this.readOnly, this.others['full-eventfd']];
+    for (const fd of [...own, ...this.kept.splice(0)]) {
       closeDescriptor(fd);
     }
   }
@@ -129,6 +146,8 @@ function openLasting(): Record<LastingDescriptor, number> {
       zero: openSync('/dev/zero', constants.O_RDWR),
       socket,
       'socket-end': socketEnd,
+      // Nobody may write to it: that would be to this program.
+      'memory-of-process': openSync('/proc/self/mem', constants.O_RDONLY),
     };
   } finally {
     rmSync(directory, { recursive: true, force: true });

@@ -1,4 +1,5 @@
 /** What must come of one message, as the reference says. */
+import type { IoEventFd, RegionArea } from '../../src/vfio-user/device-model.ts';
 
 export interface Expectation {
   readonly id: number;
@@ -9,6 +10,8 @@ export interface Expectation {
   readonly errnos?: readonly number[];
   /** What is wrong with the payload of a success. */
   readonly check?: (payload: Uint8Array) => string | undefined;
+  /** Descriptors that come with a success; missing: none. */
+  readonly descriptors?: number;
   /** It may be answered after those behind it. */
   readonly later?: boolean;
   /** The connection ends here, for one of these reasons (any where empty). */
@@ -26,9 +29,17 @@ export interface MappedRange {
   readonly writable: boolean;
 }
 
+export interface RegionFacts {
+  readonly flags: number;
+  readonly size: number;
+  /** What of it a client may map, and where the region starts in the file; all of it where there are no areas. */
+  readonly memory?: { readonly offset: number; readonly areas?: readonly RegionArea[] } | undefined;
+  readonly ioEventFds?: readonly IoEventFd[] | undefined;
+}
+
 /** What a function says of itself to a good client. */
 export interface FunctionFacts {
-  readonly regions: readonly { readonly flags: number; readonly size: number }[];
+  readonly regions: readonly RegionFacts[];
   readonly interrupts: readonly { readonly flags: number; readonly count: number }[];
   /** It can be saved and restored. */
   readonly migrates?: boolean;

@@ -2,14 +2,23 @@
 
 import { dmaPayload, message } from '../../src/vfio-user/conformance/wire.ts';
 import { HeaderFlag } from '../../src/vfio-user/spec.ts';
-import { LOW_MEMORY_BYTES, tableWord } from './content.ts';
-import { anyDescriptors, anyInterrupts } from './draw.ts';
-import type { FunctionFacts } from './expectation.ts';
+import { tableWord } from './content.ts';
+import { anyDescriptors, anyInterrupts, anyMapping } from './draw.ts';
 import { compose, mutate, type Outgoing, strangeVersion, toBytes } from './messages.ts';
 import { ioDescriptors, loggingProgram, manyWrites, migrationProgram } from './migrations.ts';
-import { anyAccess, bringUp, driverProgram, enable, type FunctionKind, longAccess } from './programs.ts';
+import { anyAccess, bringUp, driverProgram, enable, longAccess } from './programs.ts';
 import { Random } from './random.ts';
 import { Reference } from './reference.ts';
+import { GOOD_VERSION, TWIN_VERSION } from './reference-version.ts';
+import {
+  type Client,
+  type Speaker,
+  spoilTwin,
+  type Target,
+  translate,
+  UNASKED_ID,
+  useOffered,
+} from './special-actions.ts';
 import {
   ANSWER_WAYS,
   type AnswerWay,
@@ -19,18 +28,7 @@ import {
   type FileDescription,
   type Step,
 } from './steps.ts';
-
-/** Somebody to talk to. */
-export interface Target {
-  /** `vtd/edu0`: the machine and its function. */
-  readonly name: string;
-  readonly kind: FunctionKind;
-  readonly facts: FunctionFacts;
-  /** One that it has saved, where it can be. */
-  readonly state?: Uint8Array | undefined;
-  /** How its clients may answer DMA: on a machine where work must go on beside them they answer. */
-  readonly answers: readonly AnswerWay[];
-}
+import { DATA_BYTES, STRUCTURE_BYTES } from './translations.ts';
 
 export interface GenerateOptions {
   readonly seed: number;
@@ -45,32 +43,24 @@ export interface GenerateOptions {
 const MiB = 1048576;
 /** Of a hundred: those that wait until they are answered. */
 const PATIENT_PROGRAMS = 30;
+/** Of a hundred connections: those with a second stream for what the server asks. */
+const TWINS = 30;
+/** Of a hundred actions with a device that offers: those that use what it offers. */
+const USES = 25;
 /** Contents of memory in a run: each takes as long to draw as many messages. */
 const CONTENTS = 4;
-/** Ids that no server reaches within an episode: replies with them answer nothing. */
-const UNASKED_ID = 0x8000;
 const PATIENT_ANSWERS: readonly AnswerWay[] = ['right', 'right', 'right', 'error', 'late'];
 
 export const PATIENT: readonly AnswerWay[] = PATIENT_ANSWERS;
 export const ANY_ANSWERS: readonly AnswerWay[] = [...PATIENT_ANSWERS, ...PATIENT_ANSWERS, ...ANSWER_WAYS];
 
-interface Client {
-  readonly c: number;
-  target: Target | undefined;
-  reference: Reference | undefined;
-  nextId: number;
-  way: AnswerWay;
-  /** Actions until it answers rightly again. */
-  strayFor: number;
-}
-
 export function generateEpisode(options: GenerateOptions): Episode {
   return new Generator(options).run();
 }
 
-class Generator {
+class Generator implements Speaker {
   private readonly random: Random;
-  private readonly steps: Step[] = [];
+  readonly steps: Step[] = [];
   private readonly files: FileDescription[];
   /** As they are by now. */
   private readonly sizes: { bytes: number }[];
@@ -85,6 +75,9 @@ class Generator {
       { bytes: 1 * MiB, sealing: 'sealable', content: 'commands', seed },
       { bytes: 2 * MiB, sealing: 'unsealable', content: 'tables', seed },
       { bytes: 65536, sealing: 'sealable', content: 'zeros', seed },
+      { bytes: STRUCTURE_BYTES, sealing: 'sealed', content: 'vtd', seed },
+      { bytes: STRUCTURE_BYTES, sealing: 'sealed', content: 'dma-iommu', seed },
+      { bytes: DATA_BYTES, sealing: 'sealed', content: 'zeros', seed },
     ];
     this.sizes = this.files.map(({ bytes }) => ({ bytes }));
     this.clients = Array.from({ length: Math.min(options.clients, options.targets.length) }, (_, c) => ({
@@ -94,6 +87,7 @@ class Generator {
       nextId: 1,
       way: 'right',
       strayFor: 0,
+      doomed: false,
     }));
   }
 
@@ -101,7 +95,7 @@ class Generator {
     const { random } = this;
     while (this.messages < this.options.messages) {
       const client = random.pick(this.clients);
-      if (client.reference === undefined || client.reference.closed) this.connect(client);
+      if (client.reference === undefined || client.reference.closed || client.doomed) this.connect(client);
       else this.act(client, client.reference, client.target!);
     }
     this.steps.push({ do: 'settle' });
@@ -113,7 +107,7 @@ class Generator {
     const { random } = this;
     const { c } = client;
     // That the server ends it is to be seen, more often than not.
-    if (client.reference?.closed === true && random.chance(85)) this.steps.push({ do: 'settle', c });
+    if ((client.reference?.closed === true || client.doomed) && random.chance(85)) this.steps.push({ do: 'settle', c });
     if (client.reference !== undefined) this.steps.push({ do: 'hang-up', c });
     const taken = new Set(this.clients.filter(one => one !== client).map(({ target }) => target));
     client.target = random.pick(this.options.targets.filter(target => !taken.has(target)));
@@ -121,12 +115,14 @@ class Generator {
     client.nextId = random.below(65536);
     client.way = 'right';
     client.strayFor = 0;
+    client.doomed = false;
     this.steps.push({ do: 'connect', c, to: client.target.name });
     if (random.chance(2)) {
       this.send(client, anyAccess(random, client.target.kind));
       return;
     }
-    this.send(client, random.chance(95) ? compose.version() : strangeVersion(random));
+    const proposal = compose.version(random.chance(TWINS) ? TWIN_VERSION : GOOD_VERSION);
+    this.send(client, random.chance(95) ? proposal : strangeVersion(random));
     if (client.reference.closed || random.chance(10)) return;
     this.send(client, enable());
     // With and without descriptors: memory that is mapped, and memory that is asked for.
@@ -146,6 +142,18 @@ class Generator {
     const { c } = client;
     if (client.strayFor > 0 && --client.strayFor === 0) {
       this.comeBack(client);
+      return;
+    }
+    if (target.kind === 'offering' && random.chance(USES)) {
+      this.steps.push(useOffered(random, c));
+      return;
+    }
+    if (reference.twin && random.chance(1)) {
+      if (random.chance(60)) this.steps.push({ do: 'twin-read', c, reading: false });
+      else {
+        this.steps.push(...spoilTwin(random, c, client.nextId));
+        client.doomed = true;
+      }
       return;
     }
     switch (
@@ -173,6 +181,7 @@ class Generator {
         log: 8,
         many: 30,
         ioDescriptors: 3,
+        translate: 10,
       })
     ) {
       case 'program':
@@ -201,8 +210,11 @@ class Generator {
       case 'ioDescriptors':
         this.send(client, ioDescriptors(random));
         return;
+      case 'translate':
+        translate(random, this.clients, this);
+        return;
       case 'map': {
-        const [one, descriptors] = this.mapping();
+        const [one, descriptors] = anyMapping(random);
         this.send(client, one, descriptors);
         return;
       }
@@ -216,7 +228,7 @@ class Generator {
         );
         return;
       case 'interrupts': {
-        const [one, descriptors] = anyInterrupts(random);
+        const [one, descriptors] = anyInterrupts(random, target.kind === 'offering' ? 5 : 3);
         this.send(client, one, descriptors);
         return;
       }
@@ -263,7 +275,7 @@ class Generator {
   }
 
   /** One client, or all. */
-  private settle(client?: Client): void {
+  settle(client?: Client): void {
     this.steps.push(client === undefined ? { do: 'settle' } : { do: 'settle', c: client.c });
     for (const one of this.clients) if (client === undefined || one === client) one.reference?.settle();
   }
@@ -274,7 +286,7 @@ class Generator {
     return size.bytes;
   }
 
-  private send(client: Client, one: Outgoing, descriptors: readonly DescriptorKind[] = [], posted = false): void {
+  send(client: Client, one: Outgoing, descriptors: readonly DescriptorKind[] = [], posted = false): void {
     const bytes = toBytes(one, client.nextId, posted);
     client.nextId = (client.nextId + 1) & 0xffff;
     this.put(client, bytes, descriptors);
@@ -297,20 +309,6 @@ class Generator {
     return [...new Set(cuts)].filter(cut => cut < length).sort((a, b) => a - b);
   }
 
-  private mapping(): [Outgoing, DescriptorKind[]] {
-    const { random } = this;
-    const pages = random.chance(80) ? 1 + random.below(64) : 1 + random.below(1024);
-    const address = random.chance(90)
-      ? BigInt(random.below(LOW_MEMORY_BYTES / 65536)) * 65536n
-      : random.edge() & ~4095n;
-    const flags = random.chance(80) ? 3 : random.below(4);
-    const offset = BigInt(random.below(256)) * 4096n;
-    const map = compose.map(address, BigInt(pages) * 4096n, random.chance(60) ? 0n : offset, flags);
-    if (random.chance(40)) return [map, []];
-    if (random.chance(85)) return [map, [{ is: random.chance(90) ? 'file' : 'read-only', file: random.below(4) }]];
-    return [map, anyDescriptors(random, 1 + random.below(random.chance(80) ? 1 : 3))];
-  }
-
   private unmapping(reference: Reference): Outgoing {
     const { random } = this;
     if (random.chance(5)) return compose.unmap(0n, 0n, 2);
@@ -324,7 +322,7 @@ class Generator {
 
   private sendWrong(client: Client, target: Target): void {
     const { random } = this;
-    let [good, descriptors] = this.mapping();
+    let [good, descriptors] = anyMapping(random);
     if (random.chance(70)) {
       descriptors = [];
       good = random.pick([
@@ -373,12 +371,14 @@ class Generator {
   }
 
   /** What it has not answered at all holds up the work of its machine for as long as it is there. */
-  private comeBack(client: Client): void {
-    if (client.way === 'never') {
+  comeBack(client: Client): void {
+    // What follows a message that is not whole is taken for its rest, answers too.
+    if (client.way === 'never' || (client.reference?.partial ?? 0) > 0) {
       this.hangUp(client);
       return;
     }
     client.way = 'right';
+    client.strayFor = 0;
     this.steps.push({ do: 'answer', c: client.c, way: 'right' });
   }
 

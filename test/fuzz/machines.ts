@@ -14,6 +14,8 @@ export interface FuzzedMachine {
   /** The witness's DMA goes to its own memory as it is: nobody else can be in its way. */
   readonly witnessDoesDma: boolean;
   readonly answers: readonly AnswerWay[];
+  /** The functions to be fuzzed offer what `offers.ts` says. */
+  readonly offers?: boolean;
 }
 
 const DEVICES = ['edu@01:00.0,dmaMask=64', 'edu@02:00.0,dmaMask=64', 'edu@03:00.0,dmaMask=64'];
@@ -46,5 +48,15 @@ export const machines: readonly FuzzedMachine[] = [
     witness: 'edu2',
     witnessDoesDma: true,
     answers: PATIENT,
+  },
+  {
+    name: 'offering',
+    iommu: 'none',
+    devices: DEVICES,
+    functions: { edu0: 'offering', edu1: 'offering' },
+    witness: 'edu2',
+    witnessDoesDma: false,
+    answers: ANY_ANSWERS,
+    offers: true,
   },
 ];

@@ -28,9 +28,9 @@ export const compose = {
     payload: unmapPayload({ address, size, flags }),
   }),
   deviceInfo: (): Outgoing => ({ command: Command.deviceGetInfo, payload: words(16, 0, 0, 0) }),
-  regionInfo: (index: number): Outgoing => ({
+  regionInfo: (index: number, room = 32): Outgoing => ({
     command: Command.deviceGetRegionInfo,
-    payload: words(32, 0, index, 0, 0, 0, 0, 0),
+    payload: words(room, 0, index, 0, 0, 0, 0, 0),
   }),
   irqInfo: (index: number): Outgoing => ({ command: Command.deviceGetIrqInfo, payload: words(16, 0, index, 0) }),
   setIrqs: (flags: number, index: number, start: number, count: number, data: readonly number[] = []): Outgoing => ({
@@ -54,7 +54,7 @@ export function toBytes({ command, payload }: Outgoing, id: number, posted: bool
 
 /** The message with something wrong in it, once or a few times over. */
 export function mutate(random: Random, good: Uint8Array): Uint8Array {
-  let bytes: Uint8Array = good.slice();
+  let bytes: Uint8Array = new Uint8Array(good);
   for (let times = 1 + random.below(2); times > 0; times--) bytes = mutateOnce(random, bytes);
   return bytes;
 }

@@ -69,6 +69,11 @@ export function ioDescriptors(random: Random): Outgoing {
   };
 }
 
+/** Puts a function into a state that it has saved. */
+export function restoreRightly(state: Uint8Array): Outgoing[] {
+  return [setState(STATES.resuming), dataWrite(state), setState(STATES.running)];
+}
+
 function restore(random: Random, state: Uint8Array | undefined): Outgoing[] {
   const bytes =
     state === undefined ? new Uint8Array(random.below(64)) : random.chance(20) ? state : wrongState(random, state);
@@ -89,7 +94,8 @@ function restore(random: Random, state: Uint8Array | undefined): Outgoing[] {
 
 /** A state in which something is wrong: mostly one value, which is the more dangerous the less it breaks. */
 function wrongState(random: Random, state: Uint8Array): Uint8Array {
-  const bytes = state.slice();
+  // A copy, also of a Buffer: its `slice` is none.
+  const bytes = new Uint8Array(state);
   const at = () =>
     random.chance(95) ? STATE_HEADER_BYTES + random.below(bytes.length - STATE_HEADER_BYTES) : random.below(8);
   switch (random.below(8)) {

@@ -1,34 +1,22 @@
 /** One fuzzed connection: sends what it is told in the pieces it is told, and holds all that comes back against the reference. */
 
-import { SystemError } from '../../src/posix/errors.ts';
-import { type EventLoop, PollEvents, type Watch } from '../../src/posix/event-loop.ts';
-import { closeDescriptor, StreamSocket } from '../../src/posix/socket.ts';
-import { Header } from '../../src/vfio-user/header.ts';
-import { Command, commandName, DmaAccess, HEADER_BYTES, HeaderFlag } from '../../src/vfio-user/spec.ts';
+import type { EventLoop } from '../../src/posix/event-loop.ts';
+import { closeDescriptor } from '../../src/posix/socket.ts';
+import type { Header } from '../../src/vfio-user/header.ts';
+import { Command, commandName, DmaAccess, HeaderFlag } from '../../src/vfio-user/spec.ts';
 import { type Asked, answersTo } from './answers.ts';
 import type { Expectation, MappedRange } from './expectation.ts';
 import { FuzzFailure } from './failure.ts';
+import { Offered, type OfferedUse } from './offered.ts';
+import { PeerStream } from './peer-stream.ts';
 import type { Random } from './random.ts';
 import type { Message, Reference } from './reference.ts';
-import { MAX_TRANSFER } from './reference-regions.ts';
+import { TwinReference } from './reference-twin.ts';
 import type { AnswerWay, DescriptorKind } from './steps.ts';
 
-const BUFFER_BYTES = 1 << 18;
-const DESCRIPTORS = 64;
-const LARGEST_MESSAGE = MAX_TRANSFER + 65536;
 const ERRNO_LIMIT = 4096;
-/** What may wait to share a send. */
-const OUTBOX_PIECES = 64;
 /** Interrupt messages go here whatever is mapped. */
 const INTERRUPTS = { address: 0xfee00000n, end: 0xfef00000n } as const;
-
-interface Piece {
-  readonly bytes: Uint8Array;
-  readonly descriptors: readonly number[];
-  /** Not together with others in one send. */
-  readonly alone: boolean;
-  sent: number;
-}
 
 export interface PeerOptions {
   readonly name: string;
@@ -39,6 +27,14 @@ export interface PeerOptions {
   /** Memory that is reached by messages. */
   readonly memory: (address: bigint, count: number) => Uint8Array;
   readonly failed: (failure: FuzzFailure) => void;
+  /** Gets what the server had given, when the connection is gone. */
+  readonly keep: (descriptors: readonly number[]) => void;
+}
+
+/** The stream of what the server asks, where it has one of its own. */
+interface Twin {
+  readonly stream: PeerStream;
+  readonly reference: TwinReference;
 }
 
 export class Peer {
@@ -50,25 +46,34 @@ export class Peer {
   reasons: readonly string[] = [];
   replies = 0;
   requests = 0;
-  private readonly socket: StreamSocket;
-  private readonly watch: Watch;
-  private readonly header = new Header();
-  private readonly outbox: Piece[] = [];
+  /** Requests that came over a second stream. */
+  twinRequests = 0;
+  /** Descriptors that the server has given. */
+  given = 0;
+  private readonly stream: PeerStream;
+  private twin: Twin | undefined;
+  /** What comes over the second stream may be older than what comes over the first. */
+  private twinLags = false;
+  private readonly offered = new Offered();
   private readonly expected: Expectation[] = [];
   private readonly asked = new Map<number, Asked>();
   private readonly late: { readonly id: number; readonly asked: Asked }[] = [];
   /** Taken away, which the server may not have come to yet. */
   private leaving: MappedRange[] = [];
-  private buffer: Uint8Array = new Uint8Array(BUFFER_BYTES);
-  private filled = 0;
-  private reading = true;
   private isClosed = false;
 
   constructor(private readonly options: PeerOptions) {
-    const { fd, loop, reference } = options;
+    const { name, fd, loop, reference, failed } = options;
     this.reference = reference;
-    this.socket = new StreamSocket(fd, BUFFER_BYTES, BUFFER_BYTES, DESCRIPTORS);
-    this.watch = loop.watch(fd, PollEvents.in, () => this.ready());
+    this.stream = new PeerStream({
+      name,
+      loop,
+      fd,
+      failed,
+      came: () => this.twin?.stream.drain(),
+      message: (header, payload, descriptors) => this.take(header, payload, descriptors),
+      ended: () => this.end(),
+    });
     reference.onMessage = expectation => {
       this.expected.push(expectation);
       if (expectation.gone !== undefined) this.leaving.push(...expectation.gone);
@@ -80,8 +85,9 @@ export class Peer {
   get settled(): boolean {
     if (this.ended || this.isClosed) return true;
     return (
-      this.outbox.length === 0 &&
+      this.sent &&
       !this.reference.closed &&
+      !this.mustEnd &&
       this.expected.every(({ silent, later }) => silent || later === true)
     );
   }
@@ -94,11 +100,14 @@ export class Peer {
   /** What it is asked it answers at once. */
   get attentive(): boolean {
     if (this.ended || this.isClosed) return true;
-    return this.reading && this.asked.size === 0 && this.reference.partial === 0 && this.outbox.length === 0;
+    const { twin } = this;
+    if (twin !== undefined && (!twin.stream.reading || twin.reference.partial > 0 || this.mustEnd)) return false;
+    return this.stream.reading && this.asked.size === 0 && this.reference.partial === 0 && this.sent;
   }
 
   /** What is waited for, in words. */
   get awaited(): string {
+    if (this.mustEnd) return `the end of the connection (${this.twin!.reference.reasons.join(', ')})`;
     const open = this.expected.find(({ silent, closes }) => !silent || closes !== undefined);
     if (open === undefined) return 'room for what is to be sent';
     const what = `${commandName(open.command)} with id ${open.id}`;
@@ -122,15 +131,39 @@ export class Peer {
       const part = bytes.subarray(from, to);
       this.reference.push(part, isFirst ? kinds : []);
       const alone = cuts.length > 0 || descriptors.length > 0;
-      this.outbox.push({ bytes: part, descriptors: isFirst ? descriptors : [], alone, sent: 0 });
+      this.stream.send(part, isFirst ? descriptors : [], alone, true);
       from = to;
     }
-    if (!joined || this.outbox.length > OUTBOX_PIECES) this.flush();
+    if (!joined) this.flush();
   }
 
+  /** On the second stream; nothing where there is none. */
+  sendTwin(bytes: Uint8Array, kinds: readonly DescriptorKind[], descriptors: readonly number[], joined = false): void {
+    const { twin } = this;
+    if (twin === undefined || this.ended || this.isClosed || twin.stream.over) return;
+    twin.reference.push(bytes, kinds);
+    twin.stream.send(bytes, descriptors, descriptors.length > 0, joined);
+  }
+
+  readTwin(reading: boolean): void {
+    if (this.twin === undefined) return;
+    this.twin.stream.reading = reading;
+    this.twinLags = true;
+  }
+
+  endTwin(): void {
+    this.twin?.reference.end();
+    this.twin?.stream.close();
+  }
+
+  use(how: OfferedUse, number: number, at: number, bytes: Uint8Array): void {
+    if (!this.isClosed) this.offered.use(how, number, at, bytes);
+  }
+
+  /** Both streams. */
   read(reading: boolean): void {
-    this.reading = reading;
-    this.updateInterest();
+    this.stream.reading = reading;
+    if (reading && this.twin?.stream.reading === false) this.twin.stream.reading = true;
   }
 
   /** Answers what was to be answered late. */
@@ -139,122 +172,35 @@ export class Peer {
   }
 
   flush(): void {
-    while (this.outbox.length > 0 && !this.ended && !this.isClosed) {
-      const sent = this.sendSome();
-      if (sent < 0) break;
-    }
-    this.updateInterest();
+    this.stream.flush();
+    this.twin?.stream.flush();
   }
 
   close(): void {
     if (this.isClosed) return;
     this.isClosed = true;
-    this.watch.stop();
-    this.socket.close();
+    this.stream.close();
+    this.twin?.stream.close();
+    this.options.keep(this.offered.leave());
   }
 
-  private sendSome(): number {
-    const first = this.outbox[0]!;
-    const { output } = this.socket;
-    let filled = 0;
-    let pieces = 0;
-    for (const piece of this.outbox) {
-      if (pieces > 0 && (piece.alone || first.alone)) break;
-      const left = piece.bytes.subarray(piece.sent, piece.sent + output.length - filled);
-      output.set(left, filled);
-      filled += left.length;
-      pieces++;
-      if (filled === output.length) break;
-    }
-    const descriptors = first.sent === 0 && first.descriptors.length > 0 ? first.descriptors : undefined;
-    let sent: number;
-    try {
-      sent = this.socket.send(0, filled, descriptors);
-    } catch (error) {
-      if (!(error instanceof SystemError)) throw error;
-      // Gone: what it has answered before is still to be read.
-      this.outbox.length = 0;
-      this.reading = true;
-      return -1;
-    }
-    if (sent < 0) return -1;
-    for (let left = sent; left > 0; ) {
-      const piece = this.outbox[0]!;
-      const done = Math.min(left, piece.bytes.length - piece.sent);
-      piece.sent += done;
-      left -= done;
-      if (piece.sent === piece.bytes.length) this.outbox.shift();
-    }
-    return sent;
+  private get sent(): boolean {
+    return this.stream.sent && (this.twin === undefined || this.twin.stream.over || this.twin.stream.sent);
   }
 
-  private updateInterest(): void {
-    if (this.isClosed || this.ended) return;
-    this.watch.interest = (this.reading ? PollEvents.in : 0) | (this.outbox.length > 0 ? PollEvents.out : 0);
+  /** The second stream has ended, or has had what it must not have. */
+  private get mustEnd(): boolean {
+    return this.twin !== undefined && (this.twin.stream.over || this.twin.reference.reasons.length > 0);
   }
 
-  private ready(): void {
-    // An exception in a callback of the loop would be somebody else's.
-    try {
-      if (this.reading) this.receive();
-      if (!this.ended && !this.isClosed) this.flush();
-    } catch (error) {
-      if (!(error instanceof FuzzFailure)) throw error;
-      this.options.failed(error);
-    }
-  }
-
-  private receive(): void {
-    // A few at a time: others wait as well.
-    for (let i = 0; i < 8 && !this.ended && !this.isClosed; i++) {
-      let count: number;
-      try {
-        count = this.socket.receive(0, BUFFER_BYTES);
-      } catch (error) {
-        if (!(error instanceof SystemError)) throw error;
-        count = 0;
-      }
-      if (count < 0) return;
-      if (count === 0) {
-        this.end();
-        return;
-      }
-      for (const descriptor of this.socket.takeDescriptors()) closeDescriptor(descriptor);
-      this.append(this.socket.input.subarray(0, count));
-      this.split();
-    }
-  }
-
-  private append(bytes: Uint8Array): void {
-    if (this.filled + bytes.length > this.buffer.length) {
-      const larger = new Uint8Array((this.filled + bytes.length) * 2);
-      larger.set(this.buffer.subarray(0, this.filled));
-      this.buffer = larger;
-    }
-    this.buffer.set(bytes, this.filled);
-    this.filled += bytes.length;
-  }
-
-  private split(): void {
-    let at = 0;
-    const view = new DataView(this.buffer.buffer, 0, this.filled);
-    while (this.filled - at >= HEADER_BYTES) {
-      this.header.read(view, at);
-      const { size } = this.header;
-      if (size < HEADER_BYTES || size > LARGEST_MESSAGE) this.fail(`sent a header with a size of ${size}`);
-      if (this.filled - at < size) break;
-      this.take(this.buffer.slice(at + HEADER_BYTES, at + size));
-      at += size;
-    }
-    this.buffer.copyWithin(0, at, this.filled);
-    this.filled -= at;
-  }
-
-  private take(payload: Uint8Array): void {
-    const { id, command, flags, error } = this.header;
+  private take(header: Header, payload: Uint8Array, descriptors: readonly number[]): void {
+    const { id, command, flags, error } = header;
     const type = flags & HeaderFlag.typeMask;
+    this.given += descriptors.length;
     if (type === HeaderFlag.typeCommand) {
-      this.takeRequest(id, command, flags, payload);
+      if (descriptors.length > 0) this.failWith(descriptors, `a ${commandName(command)} with descriptors`);
+      if (this.twin !== undefined) this.fail(`a ${commandName(command)} on the first stream`);
+      this.takeRequest(header, payload);
       return;
     }
     this.replies++;
@@ -267,12 +213,43 @@ export class Peer {
     if (!isFailed && error !== 0) this.fail(`the reply to ${name} succeeds with errno ${error}`);
     if (isFailed && payload.length > 0) this.fail(`the error reply to ${name} carries ${payload.length} bytes`);
     const { errnos, check, gone } = expectation;
+    const wanted = isFailed ? 0 : (expectation.descriptors ?? 0);
+    if (descriptors.length !== wanted) {
+      this.failWith(descriptors, `the reply to ${name} carries ${descriptors.length} descriptors, not ${wanted}`);
+    }
+    if (command === Command.version) this.openTwin(descriptors);
+    else this.offered.take(command, descriptors);
     if (errnos !== undefined && !errnos.includes(error)) {
       this.fail(`${name} with id ${id} is answered with errno ${error}, not ${errnos.join(' or ')}`);
     }
     const problem = isFailed ? undefined : check?.(payload);
     if (problem !== undefined) this.fail(`the reply to ${name} with id ${id}: ${problem}`);
-    if (gone !== undefined) this.leaving = this.leaving.filter(range => !gone.includes(range));
+    if (gone !== undefined) this.leave(gone);
+  }
+
+  private openTwin([fd]: readonly number[]): void {
+    if (fd === undefined) return;
+    const { name, loop, failed } = this.options;
+    const reference = new TwinReference(reply => this.judgeReply(reply));
+    const stream = new PeerStream({
+      name,
+      loop,
+      fd,
+      failed,
+      message: (header, payload, descriptors) => {
+        const what = `a ${commandName(header.command)} on the second stream`;
+        if (descriptors.length > 0) this.failWith(descriptors, `${what} with descriptors`);
+        if ((header.flags & HeaderFlag.typeMask) !== HeaderFlag.typeCommand) this.fail(`${what} that is no command`);
+        this.twinRequests++;
+        this.takeRequest(header, payload);
+      },
+      ended: () => {},
+    });
+    this.twin = { stream, reference };
+  }
+
+  private leave(gone: readonly MappedRange[]): void {
+    if (!this.twinLags) this.leaving = this.leaving.filter(range => !gone.includes(range));
   }
 
   /** What this is the reply to. What had to be done before it without an answer has been done. */
@@ -301,19 +278,23 @@ export class Peer {
         `went on after ${commandName(command)} with id ${id}, which should have ended it: ${closes.join(', ')}`,
       );
     }
-    if (gone !== undefined) this.leaving = this.leaving.filter(range => !gone.includes(range));
+    if (gone !== undefined) this.leave(gone);
   }
 
   private end(): void {
     this.ended = true;
-    this.watch.stop();
-    this.outbox.length = 0;
+    const byTwin = this.twin?.reference.reasons ?? [];
     const causes = this.expected.flatMap(({ closes }) => (closes === undefined ? [] : [closes]));
+    // Which of two streams was read first is the server's own affair.
+    if (byTwin.length > 0) {
+      this.reasons = causes.some(({ length }) => length === 0) ? [] : [...byTwin, ...causes.flat()];
+      return;
+    }
     if (causes.length === 0) this.fail(`closed the connection for no reason; awaited was ${this.awaited}`);
     this.reasons = causes.some(({ length }) => length === 0) ? [] : causes[0]!;
   }
 
-  private takeRequest(id: number, command: number, flags: number, payload: Uint8Array): void {
+  private takeRequest({ id, command, flags }: Header, payload: Uint8Array): void {
     this.requests++;
     const name = commandName(command);
     const view = new DataView(payload.buffer, payload.byteOffset, payload.length);
@@ -350,7 +331,10 @@ export class Peer {
 
   private answer(id: number, asked: Asked, way: AnswerWay): void {
     if (way === 'late') this.late.push({ id, asked });
-    for (const bytes of answersTo(id, asked, way, this.options)) this.send(bytes, [], [], [], true);
+    for (const bytes of answersTo(id, asked, way, this.options)) {
+      if (this.twin === undefined) this.send(bytes, [], [], [], true);
+      else this.sendTwin(bytes, [], [], true);
+    }
   }
 
   /** Called by the reference for each reply of ours, as the server sees it in the stream. */
@@ -367,6 +351,11 @@ export class Peer {
       payload.getBigUint64(DmaAccess.address, true) === asked.address &&
       payload.getBigUint64(DmaAccess.count, true) === BigInt(asked.count);
     return same ? undefined : 'DMA reply repeats another address or count';
+  }
+
+  private failWith(descriptors: readonly number[], what: string): never {
+    descriptors.forEach(closeDescriptor);
+    this.fail(what);
   }
 
   private fail(what: string): never {

@@ -1,9 +1,13 @@
 /** What a driver would do to each kind of function, with garbage where its tables, rings and addresses belong. */
+import { words } from '../../src/vfio-user/conformance/wire.ts';
+import { Command } from '../../src/vfio-user/spec.ts';
 import { LOW_MEMORY_BYTES, pageAddress, ROOT_TABLE } from './content.ts';
 import { compose, type Outgoing } from './messages.ts';
+import { DOORBELL_REGION, ENTRIES, ENTRY_BYTES, OFFERED_FILE_BYTES, offers, WORK_REGION } from './offers.ts';
 import type { Random } from './random.ts';
 
-export type FunctionKind = 'vtd' | 'dma-iommu' | 'edu';
+/** `offering`: edu's registers, and what `offers.ts` says. */
+export type FunctionKind = 'vtd' | 'dma-iommu' | 'edu' | 'offering';
 
 const BAR = 0;
 const CONFIG = 7;
@@ -13,7 +17,7 @@ const COMMAND = 4;
 const MEMORY_AND_MASTER = 6;
 
 /** VT-d registers by offset (11.4), and the bits of GCMD. */
-const Vtd = {
+export const Vtd = {
   gcmd: 0x18,
   rtaddr: 0x20,
   ccmd: 0x28,
@@ -30,7 +34,7 @@ const GCMD = [
 ] as const;
 
 /** The dma-iommu function's registers by offset. */
-const DmaIommu = {
+export const DmaIommu = {
   control: 0x30,
   status: 0x34,
   rings: [0x40, 0x60, 0x80],
@@ -62,6 +66,7 @@ const COMMANDS = 0x480000n;
 /** One of the things that a driver does: some accesses in a row. */
 export function driverProgram(random: Random, kind: FunctionKind): Outgoing[] {
   if (kind === 'vtd') return vtdProgram(random);
+  if (kind === 'offering' && random.chance(40)) return offeringProgram(random);
   return kind === 'dma-iommu' ? dmaIommuProgram(random) : eduProgram(random);
 }
 
@@ -78,7 +83,7 @@ export function bringUp(random: Random, kind: FunctionKind): Outgoing[] {
       wide(Vtd.iqt, BigInt(random.below(200) * 16)),
     ];
   }
-  if (kind === 'edu') return [];
+  if (kind === 'edu' || kind === 'offering') return [];
   const [command, completion, fault] = DmaIommu.rings;
   return [
     wide(command, COMMANDS + BigInt(random.below(64)) * 4096n),
@@ -100,7 +105,7 @@ export function enable(): Outgoing {
 /** Any place that may be a register, or lie across two. */
 export function anyAccess(random: Random, kind: FunctionKind): Outgoing {
   const region = random.chance(75) ? BAR : CONFIG;
-  const span = region === CONFIG ? 256 : kind === 'edu' ? 0xb0 : kind === 'vtd' ? 0x280 : 0x110;
+  const span = region === CONFIG ? 256 : kind === 'vtd' ? 0x280 : kind === 'dma-iommu' ? 0x110 : 0xb0;
   const count = random.pick([1, 2, 4, 4, 4, 8, 8, 3, 16]);
   const offset = random.below(span) & (random.chance(90) ? ~3 : ~0);
   if (random.chance(60)) return compose.read(region, offset, count);
@@ -221,26 +226,84 @@ function eduProgram(random: Random): Outgoing[] {
   }
 }
 
+/** Its own memory by messages, work in it, and the doorbell. */
+function offeringProgram(random: Random): Outgoing[] {
+  const place = (region: number, bytes: number) => random.below(offers[region]!.size - bytes + 1);
+  switch (random.below(5)) {
+    case 0: {
+      const region = 2 + random.below(4);
+      return [compose.read(region, place(region, 64), random.below(65))];
+    }
+    case 1: {
+      const region = 2 + random.below(4);
+      return [compose.write(region, place(region, 16), workEntry(random))];
+    }
+    case 2:
+      return [compose.regionInfo(random.below(9), 32 + random.below(2) * 4096)];
+    case 3:
+      return [
+        { command: Command.deviceGetRegionIoFds, payload: words(4096, 0, random.pick([0, 2, DOORBELL_REGION]), 0) },
+      ];
+    default: {
+      const entry = ENTRY_BYTES * random.below(ENTRIES);
+      return [
+        compose.write(WORK_REGION, entry, workEntry(random)),
+        compose.write(DOORBELL_REGION, 0, new Uint8Array(4)),
+      ];
+    }
+  }
+}
+
+/** What a client may put into the device's list of work. */
+export function workEntry(random: Random): Uint8Array {
+  const direction = random.chance(50) ? 0x80000000 : 0;
+  const page = random.chance(95) ? 1 + random.below(LOW_MEMORY_BYTES / 4096) : random.word();
+  // One of the first vectors of an index, or any.
+  const vector = random.chance(80) ? (random.below(3) << 16) | random.below(4) : random.word();
+  return words((page | direction) >>> 0, random.word(), random.below(OFFERED_FILE_BYTES), vector);
+}
+
 function eduTransfer(random: Random): Outgoing[] {
   const count = random.chance(90) ? 1 + random.below(PAGE) : random.below(2 * PAGE);
-  const inBuffer = BigInt(EDU_BUFFER + random.below(PAGE));
+  const inBuffer = random.below(PAGE);
   const memory = random.chance(90)
     ? BigInt(random.below(random.pick([NEARBY_BYTES, LOW_MEMORY_BYTES / 4, LOW_MEMORY_BYTES / 4, LOW_MEMORY_BYTES])))
     : random.edge();
   const toMemory = random.chance(50);
+  const pasid = random.chance(90) ? 0n : 0x80000000n | BigInt(random.below(4));
+  return eduMove(
+    memory,
+    inBuffer,
+    random.chance(50) ? Math.min(count, PAGE - inBuffer) : count,
+    toMemory,
+    pasid,
+    random.chance(40),
+  );
+}
+
+/** Starts one transfer between guest memory and the device's buffer. */
+export function eduMove(
+  memory: bigint,
+  inBuffer: number,
+  count: number,
+  toMemory: boolean,
+  pasid = 0n,
+  interrupts = false,
+): Outgoing[] {
+  const buffer = BigInt(EDU_BUFFER + inBuffer);
   return [
-    wide(Edu.source, toMemory ? inBuffer : memory),
-    wide(Edu.destination, toMemory ? memory : inBuffer),
-    wide(Edu.count, BigInt(random.chance(50) ? Math.min(count, PAGE - Number(inBuffer & 4095n)) : count)),
-    wide(Edu.pasid, random.chance(90) ? 0n : 0x80000000n | BigInt(random.below(4))),
-    word(Edu.command, 1 | (toMemory ? 2 : 0) | (random.chance(40) ? 4 : 0)),
+    wide(Edu.source, toMemory ? buffer : memory),
+    wide(Edu.destination, toMemory ? memory : buffer),
+    wide(Edu.count, BigInt(count)),
+    wide(Edu.pasid, pasid),
+    word(Edu.command, 1 | (toMemory ? 2 : 0) | (interrupts ? 4 : 0)),
   ];
 }
 
-function word(offset: number, value: number, region = BAR): Outgoing {
+export function word(offset: number, value: number, region = BAR): Outgoing {
   return compose.write(region, offset, new Uint8Array(Uint32Array.of(value).buffer));
 }
 
-function wide(offset: number, value: bigint): Outgoing {
+export function wide(offset: number, value: bigint): Outgoing {
   return compose.write(BAR, offset, new Uint8Array(BigUint64Array.of(value).buffer));
 }

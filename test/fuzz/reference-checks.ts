@@ -39,6 +39,15 @@ export function fields(
   return undefined;
 }
 
+/** As `fields`, and just so long. */
+export function exactly(
+  reply: Uint8Array,
+  bytes: number,
+  expected: readonly (readonly [at: number, value: number])[],
+): string | undefined {
+  return reply.length === bytes ? fields(reply, bytes, expected) : `a payload of ${reply.length} bytes, not ${bytes}`;
+}
+
 export function isPowerOfTwo(value: bigint): boolean {
   return value > 0n && (value & (value - 1n)) === 0n;
 }

@@ -141,6 +141,7 @@ export class ReferenceMigration {
   private change(payload: DataView, silent: boolean): Outcome {
     if (payload.byteLength < 16) return invalid;
     const target = payload.getUint32(8, true);
+    const dataFd = payload.getUint32(12, true);
     const isState = target >= State.stop && target <= State.resuming;
     const places = new Set<number>();
     const errnos = new Set<number>();
@@ -173,7 +174,7 @@ export class ReferenceMigration {
     return {
       errnos: all,
       later,
-      check: reply => this.head(reply, payload, 16) ?? told(reply, 8, target) ?? told(reply, 12, 0xffffffff),
+      check: reply => this.head(reply, payload, 16) ?? told(reply, 8, target) ?? told(reply, 12, dataFd),
     };
   }
 

@@ -1,16 +1,19 @@
 /** Regions and interrupts: what must come of each command. */
+import type { IoEventFd, RegionArea } from '../../src/vfio-user/device-model.ts';
 import {
   DeviceInfo,
+  InfoCapability,
   IrqInfo,
   IrqSet,
   RegionAccess,
   RegionInfo,
   RegionIoFds,
   RegionWriteMulti,
+  SparseMmap,
   SubRegion,
 } from '../../src/vfio-user/spec.ts';
 import { Errno, type FunctionFacts } from './expectation.ts';
-import { fields, isOneBit, repeats } from './reference-checks.ts';
+import { exactly, fields, isOneBit, repeats } from './reference-checks.ts';
 import type { DescriptorKind } from './steps.ts';
 
 /** What the server announces. */
@@ -32,20 +35,52 @@ export function deviceInfo(facts: FunctionFacts, payload: DataView) {
   };
 }
 
-export function regionInfo(facts: FunctionFacts, payload: DataView) {
+/** `descriptors`: what the client takes with one message. */
+export function regionInfo(facts: FunctionFacts, payload: DataView, descriptors: number) {
   if (payload.byteLength < RegionInfo.bytes) return { errnos: [Errno.EINVAL] };
   const index = payload.getUint32(RegionInfo.index, true);
+  const room = payload.getUint32(0, true);
   const region = facts.regions[index];
-  if (payload.getUint32(0, true) < RegionInfo.bytes || region === undefined) return { errnos: [Errno.EINVAL] };
+  if (room < RegionInfo.bytes || region === undefined) return { errnos: [Errno.EINVAL] };
+  const memory = descriptors > 0 ? region.memory : undefined;
+  const areas = memory?.areas ?? [];
+  const needed = RegionInfo.bytes + (areas.length === 0 ? 0 : SparseMmap.areas + SparseMmap.areaBytes * areas.length);
+  const tells = areas.length > 0 && room >= needed;
   return {
     errnos: [0],
+    descriptors: memory === undefined ? 0 : 1,
     check: (reply: Uint8Array) =>
-      fields(reply, RegionInfo.bytes, [
+      exactly(reply, tells ? needed : RegionInfo.bytes, [
+        [RegionInfo.argsz, needed],
         [RegionInfo.index, index],
         [RegionInfo.size, region.size],
-        [RegionInfo.flags, region.flags],
+        [RegionInfo.size + 4, 0],
+        [RegionInfo.flags, region.flags | (memory === undefined ? 0 : RegionInfo.mmap) | (tells ? RegionInfo.caps : 0)],
+        [RegionInfo.offset, memory?.offset ?? 0],
+        [RegionInfo.offset + 4, 0],
+        [RegionInfo.capOffset, tells ? RegionInfo.bytes : 0],
+        ...(tells ? sparseAreas(areas) : []),
       ]),
   };
+}
+
+/** One capability, the last: sparse areas, version 1. */
+function sparseAreas(areas: readonly RegionArea[]): (readonly [number, number])[] {
+  const at = RegionInfo.bytes;
+  return [
+    [at + InfoCapability.id, InfoCapability.sparseMmap | (1 << 16)],
+    [at + InfoCapability.next, 0],
+    [at + SparseMmap.count, areas.length],
+    ...areas.flatMap(({ offset, size }, i): (readonly [number, number])[] => {
+      const area = at + SparseMmap.areas + SparseMmap.areaBytes * i;
+      return [
+        [area, offset],
+        [area + 4, 0],
+        [area + SparseMmap.areaSize, size],
+        [area + SparseMmap.areaSize + 4, 0],
+      ];
+    }),
+  ];
 }
 
 export function irqInfo(facts: FunctionFacts, payload: DataView) {
@@ -144,24 +179,47 @@ export function regionWriteMulti(facts: FunctionFacts, payload: DataView, agreed
   };
 }
 
-export function regionIoFds(facts: FunctionFacts, payload: DataView) {
+/** `descriptors`: what the client takes with one message; for sub-regions beyond them there are no eventfds. */
+export function regionIoFds(facts: FunctionFacts, payload: DataView, descriptors: number) {
   if (payload.byteLength < RegionIoFds.bytes) return { errnos: [Errno.EINVAL] };
   const index = payload.getUint32(RegionIoFds.index, true);
+  const room = payload.getUint32(RegionIoFds.argsz, true);
+  const region = facts.regions[index];
   const isBad =
-    payload.getUint32(RegionIoFds.argsz, true) < RegionIoFds.bytes ||
+    room < RegionIoFds.bytes ||
     payload.getUint32(RegionIoFds.flags, true) !== 0 ||
     payload.getUint32(RegionIoFds.count, true) !== 0 ||
-    facts.regions[index] === undefined;
+    region === undefined;
   if (isBad) return { errnos: [Errno.EINVAL] };
+  const offered = (region.ioEventFds ?? []).slice(0, descriptors);
+  const needed = RegionIoFds.bytes + SubRegion.bytes * offered.length;
+  const told = room >= needed ? offered : [];
   return {
     errnos: [0],
-    check: (reply: Uint8Array) => {
-      const entries = Math.max(0, reply.length - RegionIoFds.bytes) / SubRegion.bytes;
-      const wrong = fields(reply, RegionIoFds.bytes, [
+    descriptors: told.length,
+    check: (reply: Uint8Array) =>
+      exactly(reply, RegionIoFds.bytes + SubRegion.bytes * told.length, [
+        [RegionIoFds.argsz, needed],
         [RegionIoFds.flags, 0],
         [RegionIoFds.index, index],
-      ]);
-      return wrong ?? (Number.isInteger(entries) ? undefined : `${reply.length} bytes, which are no whole entries`);
-    },
+        [RegionIoFds.count, offered.length],
+        ...told.flatMap(subRegion),
+      ]),
   };
+}
+
+function subRegion({ offset, size, value }: IoEventFd, index: number): (readonly [number, number])[] {
+  const at = RegionIoFds.bytes + SubRegion.bytes * index;
+  const match = value ?? 0n;
+  return [
+    [at + SubRegion.offset, offset],
+    [at + SubRegion.offset + 4, 0],
+    [at + SubRegion.size, size],
+    [at + SubRegion.size + 4, 0],
+    [at + SubRegion.descriptor, index],
+    [at + SubRegion.type, SubRegion.ioEventFd],
+    [at + SubRegion.flags, value === undefined ? 0 : SubRegion.dataMatch],
+    [at + SubRegion.value, Number(match & 0xffffffffn)],
+    [at + SubRegion.value + 4, Number(match >> 32n)],
+  ];
 }

@@ -22,7 +22,7 @@ import type { DescriptorKind, FileDescription } from './steps.ts';
 
 /** What the server takes with one message. */
 export const MAX_DESCRIPTORS = 16;
-const LARGEST_MESSAGE = HEADER_BYTES + RegionAccess.bytes + MAX_TRANSFER;
+export const LARGEST_MESSAGE = HEADER_BYTES + RegionAccess.bytes + MAX_TRANSFER;
 const ADDRESS_LIMIT = 1n << 43n;
 const PAGE_MASK = 4095n;
 
@@ -45,6 +45,8 @@ export class Reference {
   closed = false;
   /** What the client takes in one message. */
   maxTransfer = 0;
+  /** What the server asks comes over a second stream. */
+  twin = false;
   readonly mapped = new Map<bigint, MappedRange>();
   /** Told of each message in the order of the stream. */
   onMessage: ((expectation: Expectation) => void) | undefined;
@@ -55,6 +57,8 @@ export class Reference {
   /** Descriptors of a message that was not whole when the last ones came. */
   private waiting = 0;
   private writeMultiple = false;
+  /** That the client takes. */
+  private descriptors = 0;
   private pending: Uint8Array = new Uint8Array(0);
   /** Descriptors that came together, and how many bytes of `pending` there are up to the last one that came with them. */
   private arrivals: { readonly descriptors: readonly DescriptorKind[]; end: number }[] = [];
@@ -127,6 +131,7 @@ export class Reference {
     const { id, command, flags, descriptors } = message;
     if ((flags & HeaderFlag.typeMask) === HeaderFlag.typeReply) {
       if (descriptors.length > 0) this.close(id, command, ['descriptors where none belong']);
+      else if (this.twin) this.close(id, command, ['reply on the wrong stream']);
       else {
         const reason = this.judgeReply(message);
         if (reason !== undefined) this.close(id, command, [reason]);
@@ -160,9 +165,9 @@ export class Reference {
       case Command.deviceGetInfo:
         return deviceInfo(facts, payload);
       case Command.deviceGetRegionInfo:
-        return regionInfo(facts, payload);
+        return regionInfo(facts, payload, this.descriptors);
       case Command.deviceGetRegionIoFds:
-        return regionIoFds(facts, payload);
+        return regionIoFds(facts, payload, this.descriptors);
       case Command.deviceGetIrqInfo:
         return irqInfo(facts, payload);
       case Command.deviceSetIrqs:
@@ -191,7 +196,7 @@ export class Reference {
       this.close(id, command, ['second VERSION']);
       return undefined;
     }
-    const { verdict, maxTransfer, writeMultiple } = judgeVersion(payload);
+    const { verdict, maxTransfer, writeMultiple, descriptors, twin } = judgeVersion(payload);
     if (verdict === 'bad') {
       this.close(id, command, ['handshake failed']);
       return undefined;
@@ -199,7 +204,10 @@ export class Reference {
     this.negotiated = true;
     this.writeMultiple = writeMultiple;
     this.maxTransfer = Math.min(maxTransfer, MAX_TRANSFER);
-    const expected = { errnos: [0], check: checkVersion };
+    this.descriptors = descriptors;
+    this.twin = twin;
+    const check = (reply: Uint8Array) => checkVersion(reply, twin);
+    const expected = { errnos: [0], check, descriptors: twin ? 1 : 0 };
     return verdict === 'good' ? expected : { ...expected, closes: ['handshake failed'], mayGoOn: true };
   }
 
@@ -211,14 +219,15 @@ export class Reference {
     const size = payload.getBigUint64(DmaMap.size, true);
     const isBad =
       payload.getUint32(DmaMap.argsz, true) < DmaMap.bytes ||
-      flags === 0 ||
-      flags > 3 ||
+      (flags & (DmaMap.readable | DmaMap.writable)) === 0 ||
+      flags > 0xf ||
+      (flags > 3 && descriptors.length === 0) ||
       descriptors.length > 1 ||
       size === 0n ||
       ((address | size) & PAGE_MASK) !== 0n ||
       address + size > ADDRESS_LIMIT ||
       offset + size > 1n << 64n ||
-      (descriptors.length === 1 && !this.canBeMemory(descriptors[0]!, offset, size));
+      (descriptors.length === 1 && !this.canBeMemory(descriptors[0]!, offset, size, flags));
     const overlaps = [...this.mapped.values()].some(
       one => address < one.address + one.size && one.address < address + size,
     );
@@ -228,15 +237,23 @@ export class Reference {
     return { errnos: [0], check: empty };
   }
 
-  private canBeMemory(descriptor: DescriptorKind, offset: bigint, size: bigint): boolean {
-    if ((offset & PAGE_MASK) !== 0n || offset + size > BigInt(Number.MAX_SAFE_INTEGER)) return false;
+  /** As mapped memory or, with file I/O alone, as a file that is read and written. */
+  private canBeMemory(descriptor: DescriptorKind, offset: bigint, size: bigint, flags: number): boolean {
+    const isFileIo = (flags & (DmaMap.mmap | DmaMap.fileIo)) === DmaMap.fileIo;
+    if ((!isFileIo && (offset & PAGE_MASK) !== 0n) || offset + size > BigInt(Number.MAX_SAFE_INTEGER)) return false;
+    const isWritable = (flags & DmaMap.writable) !== 0;
     switch (descriptor.is) {
-      case 'file':
       case 'read-only':
+        if (isFileIo && isWritable) return false;
+        return offset + size <= BigInt(this.files[descriptor.file]!.bytes);
+      case 'file':
         return offset + size <= BigInt(this.files[descriptor.file]!.bytes);
       case 'null':
       case 'zero':
         return true;
+      // It cannot be mapped, and this one not be written.
+      case 'memory-of-process':
+        return isFileIo && !isWritable;
       default:
         return false;
     }

@@ -4,7 +4,11 @@ import { join } from 'node:path';
 import { describeMachine } from '../../src/machine/description.ts';
 import { MachineHost } from '../../src/machine/host.ts';
 import type { MachineStatistics } from '../../src/machine/statistics.ts';
-import { machines } from './machines.ts';
+import type { TraceEvent } from '../../src/trace/trace.ts';
+import { type LiveMemory, measureLive, prepareMeasuring } from './heap-probe.ts';
+import { type FuzzedMachine, machines } from './machines.ts';
+import { OfferingHost } from './offering-host.ts';
+import type { OfferingStatistics } from './offering-thread.ts';
 import { type Units, unitsOf } from './units.ts';
 
 /** A connection that ended. */
@@ -25,6 +29,9 @@ export interface ServerReport {
   readonly units: Units;
 }
 
+/** What is asked of the process under test. */
+export type ServerQuestion = 'report' | 'measure';
+
 export interface ServerReady {
   /** By name. */
   readonly sockets: Readonly<Record<string, string>>;
@@ -33,19 +40,32 @@ export interface ServerReady {
 const INTERNAL_ERRORS_KEPT = 16;
 const CLOSED_KEPT = 100_000;
 
+type Host = MachineHost | OfferingHost;
+
+async function start(machine: FuzzedMachine, home: string, hear: (event: TraceEvent) => void): Promise<Host> {
+  const { iommu, devices, functions, offers } = machine;
+  if (offers === true) {
+    const host = await OfferingHost.start(home, devices, Object.keys(functions));
+    host.onEvent = hear;
+    return host;
+  }
+  const host = await MachineHost.start(describeMachine(iommu, devices), home);
+  host.on('event', hear);
+  return host;
+}
+
 async function serve(directory: string): Promise<void> {
-  const hosts = new Map<string, MachineHost>();
+  prepareMeasuring();
+  const hosts = new Map<string, Host>();
   const sockets: Record<string, string> = {};
   let closed: Closed[] = [];
   let internalErrors: string[] = [];
   let dropped = 0;
-  for (const { name, iommu, devices } of machines) {
+  for (const machine of machines) {
+    const { name } = machine;
     const home = join(directory, name);
     mkdirSync(home);
-    const host = await MachineHost.start(describeMachine(iommu, devices), home);
-    hosts.set(name, host);
-    for (const [one, path] of Object.entries(host.sockets)) sockets[`${name}/${one}`] = path;
-    host.on('event', ({ kind, source, detail }) => {
+    const host = await start(machine, home, ({ kind, source, detail }) => {
       if (kind === 'client.closed' && closed.length < CLOSED_KEPT) {
         closed.push({ name: `${name}/${source}`, reason: String(detail.reason) });
       }
@@ -53,6 +73,8 @@ async function serve(directory: string): Promise<void> {
         internalErrors.push(`${name}/${source}: ${String(detail.error)}`);
       }
     });
+    hosts.set(name, host);
+    for (const [one, path] of Object.entries(host.sockets)) sockets[`${name}/${one}`] = path;
     host.ended.catch(error => {
       internalErrors.push(`${name}: the device thread ended: ${error instanceof Error ? error.stack : String(error)}`);
     });
@@ -60,7 +82,7 @@ async function serve(directory: string): Promise<void> {
 
   const report = async (): Promise<ServerReport> => {
     const functions: Record<string, { connected: boolean; regions: number }> = {};
-    const all: MachineStatistics[] = [];
+    const all: (MachineStatistics | OfferingStatistics)[] = [];
     let droppedNow = 0;
     for (const [machine, host] of hosts) {
       const statistics = await host.statistics();
@@ -77,8 +99,12 @@ async function serve(directory: string): Promise<void> {
     return answer;
   };
 
-  process.on('message', () => {
-    report().then(
+  /** Of the main thread, and of each device thread. */
+  const measure = (): Promise<LiveMemory[]> =>
+    measureLive(1 + hosts.size, () => Promise.all([...hosts.values()].map(host => host.statistics())));
+
+  process.on('message', (question: ServerQuestion) => {
+    (question === 'measure' ? measure() : report()).then(
       answer => process.send?.(answer),
       error => {
         console.error(error);

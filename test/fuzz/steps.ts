@@ -1,4 +1,5 @@
 /** What a fuzzed conversation is made of, as data: it can be written to a file, cut shorter, and done again. */
+import type { OfferedUse } from './offered.ts';
 
 /** A descriptor that goes with a message. */
 export type DescriptorKind =
@@ -16,6 +17,7 @@ export const OTHER_DESCRIPTORS = [
   'socket',
   'socket-end',
   'full-eventfd',
+  'memory-of-process',
 ] as const;
 export type OtherDescriptor = (typeof OTHER_DESCRIPTORS)[number];
 
@@ -28,7 +30,7 @@ export interface FileDescription {
   readonly bytes: number;
   readonly sealing: Sealing;
   /** What it holds at first. */
-  readonly content: 'tables' | 'commands' | 'zeros';
+  readonly content: 'tables' | 'commands' | 'zeros' | 'vtd' | 'dma-iommu';
   readonly seed: number;
 }
 
@@ -65,7 +67,28 @@ export type Step =
   | { readonly do: 'settle'; readonly c?: number }
   | { readonly do: 'shrink'; readonly file: number; readonly bytes: number }
   | { readonly do: 'write'; readonly file: number; readonly at: number; readonly bytes: Uint8Array }
-  | { readonly do: 'signal'; readonly number: number };
+  /** The file holds what it held at first. */
+  | { readonly do: 'restore'; readonly file: number }
+  | { readonly do: 'signal'; readonly number: number }
+  /** On the second stream, what does not belong there. */
+  | {
+      readonly do: 'twin';
+      readonly c: number;
+      readonly bytes: Uint8Array;
+      readonly descriptors?: readonly DescriptorKind[];
+    }
+  | { readonly do: 'twin-read'; readonly c: number; readonly reading: boolean }
+  /** Closes the second stream. */
+  | { readonly do: 'twin-end'; readonly c: number }
+  /** Does something with what the server has given. */
+  | {
+      readonly do: 'use';
+      readonly c: number;
+      readonly how: OfferedUse;
+      readonly number: number;
+      readonly at: number;
+      readonly bytes: Uint8Array;
+    };
 
 export interface Episode {
   readonly seed: number;

@@ -2,15 +2,18 @@
 import { SystemError } from '../../src/posix/errors.ts';
 import { EventLoop } from '../../src/posix/event-loop.ts';
 import { connectUnix } from '../../src/posix/socket.ts';
+import { RegionInfo } from '../../src/vfio-user/spec.ts';
 import { Descriptors } from './descriptors.ts';
+import type { FunctionFacts } from './expectation.ts';
 import { FuzzFailure } from './failure.ts';
-import type { Target } from './generate.ts';
 import { machines } from './machines.ts';
+import { offers } from './offers.ts';
 import { Peer } from './peer.ts';
 import { Random } from './random.ts';
 import { Reference } from './reference.ts';
 import type { ServerReport } from './server.ts';
 import { type Health, ServerProcess } from './server-process.ts';
+import type { Target } from './special-actions.ts';
 import type { Episode, Step } from './steps.ts';
 import type { Units } from './units.ts';
 import { readFacts, readState, Witness } from './witness.ts';
@@ -28,6 +31,10 @@ export interface EpisodeCounts {
   readonly messages: number;
   readonly replies: number;
   readonly requests: number;
+  /** Of them over second streams. */
+  readonly twinRequests: number;
+  /** Descriptors that the server gave. */
+  readonly given: number;
   readonly connections: number;
   /** Ended by the server. */
   readonly ended: number;
@@ -49,11 +56,11 @@ export class TestBench {
 
   private constructor(readonly server: ServerProcess) {
     const targets: Target[] = [];
-    for (const { name, functions, witness, witnessDoesDma, answers } of machines) {
+    for (const { name, functions, witness, witnessDoesDma, answers, offers: isOffering } of machines) {
       for (const [one, kind] of Object.entries(functions)) {
         const full = `${name}/${one}`;
         const socket = server.sockets[full]!;
-        const facts = readFacts(this.loop, socket);
+        const facts = withOffers(readFacts(this.loop, socket), isOffering === true);
         const state = facts.migrates === true ? readState(this.loop, socket) : undefined;
         targets.push({ name: full, kind, facts, state, answers });
       }
@@ -80,7 +87,7 @@ export class TestBench {
     return this.witnesses.reduce((sum, { done }) => sum + done, 0);
   }
 
-  health(): Health {
+  health(): Promise<Health> {
     return this.server.health();
   }
 
@@ -128,7 +135,7 @@ export class TestBench {
     this.complain();
   }
 
-  connect(name: string, reference: Reference, random: Random, memory: Descriptors): Peer {
+  connect(name: string, reference: Reference, random: Random, descriptors: Descriptors): Peer {
     const end = performance.now() + PATIENCE_MS;
     for (;;) {
       try {
@@ -138,7 +145,8 @@ export class TestBench {
           fd: connectUnix(this.server.sockets[name]!),
           reference,
           random,
-          memory: (address, count) => memory.contentAt(address, count),
+          memory: (address, count) => descriptors.contentAt(address, count),
+          keep: kept => descriptors.keep(kept),
           failed: failure => {
             this.failure ??= failure;
           },
@@ -185,6 +193,16 @@ export class TestBench {
   }
 }
 
+/** What a good client is told in one word, as it is: what is mapped and signalled comes on top of it. */
+function withOffers(facts: FunctionFacts, isOffering: boolean): FunctionFacts {
+  if (!isOffering) return facts;
+  const regions = facts.regions.map(({ flags, size }, index) => {
+    const { memory, ioEventFds } = offers[index] ?? {};
+    return { flags: flags & (RegionInfo.read | RegionInfo.write), size, memory, ioEventFds };
+  });
+  return { ...facts, regions };
+}
+
 interface ConnectedPeer {
   readonly name: string;
   readonly peer: Peer;
@@ -196,6 +214,8 @@ class EpisodeRun {
   private requests = 0;
   private connections = 0;
   private ended = 0;
+  private twinRequests = 0;
+  private given = 0;
   private readonly peers = new Map<number, ConnectedPeer>();
   /** By function: how its connections must have ended, one after the other. Undefined: by this side. */
   private readonly endings = new Map<string, (readonly string[] | undefined)[]>();
@@ -211,12 +231,12 @@ class EpisodeRun {
   }
 
   get counts() {
-    const { messages, replies, requests, connections, ended } = this;
+    const { messages, replies, requests, connections, ended, twinRequests, given } = this;
     const reasons = new Map<string, number>();
     for (const all of this.endings.values()) {
       for (const one of all) if (one?.[0] !== undefined) reasons.set(one[0], (reasons.get(one[0]) ?? 0) + 1);
     }
-    return { messages, replies, requests, connections, ended, reasons };
+    return { messages, replies, requests, twinRequests, given, connections, ended, reasons };
   }
 
   steps(): void {
@@ -272,13 +292,23 @@ class EpisodeRun {
       case 'write':
         this.descriptors.write(step.file, step.at, step.bytes);
         return;
+      case 'restore':
+        this.descriptors.restore(step.file);
+        return;
       case 'signal':
         this.descriptors.signal(step.number);
         return;
     }
     const peer = this.peers.get(step.c)?.peer;
     if (peer === undefined) return;
-    if (step.do === 'read') peer.read(step.reading);
+    if (step.do === 'use') peer.use(step.how, step.number, step.at, step.bytes);
+    else if (step.do === 'twin') {
+      const { bytes, descriptors: kinds = [] } = step;
+      const descriptors = kinds.map(kind => this.descriptors.find(kind));
+      peer.sendTwin(bytes, kinds, descriptors);
+    } else if (step.do === 'twin-read') peer.readTwin(step.reading);
+    else if (step.do === 'twin-end') peer.endTwin();
+    else if (step.do === 'read') peer.read(step.reading);
     else if (step.do === 'answer') {
       peer.way = step.way;
       peer.answerLate();
@@ -314,6 +344,8 @@ class EpisodeRun {
     if (peer.ended) this.ended++;
     this.replies += peer.replies;
     this.requests += peer.requests;
+    this.twinRequests += peer.twinRequests;
+    this.given += peer.given;
     const endings = this.endings.get(name) ?? [];
     endings.push(peer.ended ? peer.reasons : undefined);
     this.endings.set(name, endings);

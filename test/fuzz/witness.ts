@@ -135,7 +135,7 @@ export function readState(loop: EventLoop, socket: string): Uint8Array {
     migration.setState(MigrationState.stopCopy);
     const state = migration.readAll();
     migration.setState(MigrationState.running);
-    return state.slice();
+    return new Uint8Array(state);
   } finally {
     one.close();
     ram.close();
