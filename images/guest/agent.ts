@@ -13,6 +13,8 @@ export interface ConnectOptions {
 export interface RunOptions {
   /** Called with each line of output as it arrives. */
   readonly onLine?: (line: string) => void;
+  /** What the command reads from its standard input, in base64's characters, at most MAX_INPUT_CHARACTERS. Default: nothing. */
+  readonly input?: string | undefined;
   /** Default: none. A command that takes longer is interrupted (SIGINT) and its run() rejects. */
   readonly timeoutMs?: number;
   /** Default: none. The same for a command that says nothing, or nothing more, for so long; those ahead of it in the queue count. */
@@ -47,6 +49,8 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const CONNECT_RETRY_MS = 50;
 /** A command line, in bytes: what a terminal takes in one piece (N_TTY_BUF_SIZE), less room for its number. */
 export const MAX_COMMAND_BYTES = 4000;
+/** Of one command's input. */
+export const MAX_INPUT_CHARACTERS = 131_072;
 /** Lines of one command's output that are kept. */
 export const MAX_OUTPUT_LINES = 100_000;
 /**
@@ -63,12 +67,17 @@ const MAX_FIRST_ID = 1_000_000_000;
 const INTERRUPT = '\x03';
 const READY = /^#ready (\S+) (\S+)$/;
 const OUTPUT = /^(\d+)\|(.*)$/s;
+/** It takes so many bytes more of its input. */
+const WANTS = /^(\d+)\?(\d{1,6})$/;
+const INPUT = /^[A-Za-z0-9+/=]*$/;
 const ENDED = /^(\d+)=(\d{1,3})$/;
 
 interface Command {
   readonly id: number;
   readonly text: string;
   readonly output: string[];
+  /** What the guest has not asked for yet. */
+  input: string;
   readonly onLine: ((line: string) => void) | undefined;
   /** Of its silence. */
   readonly quiet: NodeJS.Timeout | undefined;
@@ -140,7 +149,8 @@ export class GuestAgent {
     // Before that, a firmware would read what is written.
     if (this.#instance === undefined) throw new Error("The guest's agent is not ready yet: await ready() first");
     checkCommand(command);
-    const { signal } = options;
+    const { signal, input } = options;
+    if (input !== undefined) checkInput(input);
     if (signal?.aborted) throw new Error(`Given up before it began: ${command}`);
     return await new Promise<CommandResult>((resolve, reject) => {
       const id = this.#nextId++;
@@ -156,6 +166,7 @@ export class GuestAgent {
         id,
         text: command,
         output: [],
+        input: input ?? '',
         onLine: options.onLine,
         quiet,
         settled: false,
@@ -173,7 +184,7 @@ export class GuestAgent {
       signal?.addEventListener('abort', giveUp, { once: true });
       this.#idleLines = 0;
       // The empty line ends whatever an earlier host left unfinished.
-      this.#stream.write(`\n${id} ${command}\n`);
+      this.#stream.write(`\n${id}${input === undefined ? '' : `<${input.length}`} ${command}\n`);
     });
   }
 
@@ -231,6 +242,11 @@ export class GuestAgent {
       this.#takeOutput(running, output[2]!);
       return;
     }
+    const wants = WANTS.exec(line);
+    if (wants !== null) {
+      this.#feed(this.#commands.get(Number(wants[1])), Number(wants[2]));
+      return;
+    }
     const ended = ENDED.exec(line);
     const command = ended === null ? undefined : this.#commands.get(Number(ended[1]));
     if (ended !== null && command !== undefined) {
@@ -263,6 +279,18 @@ export class GuestAgent {
       command.settle(new Error(`The guest's agent did not take the command ${command.text}${this.#lastNoise()}`));
     }
     this.#commands.clear();
+  }
+
+  /** What was given up, by this host or an earlier one, would wait for ever. */
+  #feed(command: Command | undefined, bytes: number): void {
+    this.#idleLines = 0;
+    if (command === undefined || command.settled) {
+      this.#stream.write(INTERRUPT);
+      return;
+    }
+    command.quiet?.refresh();
+    this.#stream.write(command.input.slice(0, bytes));
+    command.input = command.input.slice(bytes);
   }
 
   #takeOutput(command: Command, text: string): void {
@@ -318,6 +346,11 @@ function checkCommand(command: string): void {
   if (bytes > MAX_COMMAND_BYTES) {
     throw new Error(`The command for the guest has ${bytes} bytes; it may have ${MAX_COMMAND_BYTES}`);
   }
+}
+
+function checkInput(input: string): void {
+  if (input.length <= MAX_INPUT_CHARACTERS && INPUT.test(input)) return;
+  throw new Error(`A command's input is at most ${MAX_INPUT_CHARACTERS} characters of base64`);
 }
 
 /** QEMU makes the socket some time after it was started: until the deadline, a socket that is not there yet is no error. */

@@ -3,14 +3,16 @@ import { createHash, randomBytes } from 'node:crypto';
 import { posix } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { shellWord } from '../../qemu/command-line.ts';
-import { type GuestAgent, MAX_COMMAND_BYTES } from './agent.ts';
+import { type GuestAgent, MAX_COMMAND_BYTES, MAX_INPUT_CHARACTERS } from './agent.ts';
 
 /** Of one command, e.g. to append a chunk; a guest that is emulated and busy takes its time. */
 const STEP_TIMEOUT_MS = 60_000;
 const DEFAULT_MODE = 0o644;
 const MAX_MODE = 0o7777;
-/** Of the base64 text in one command: a multiple of 4, so that each chunk is decoded by itself. */
-const MIN_CHUNK_CHARACTERS = 256;
+/** Of the base64 text that one command gets: a multiple of 4, so that each chunk is decoded by itself. */
+const CHUNK_CHARACTERS = MAX_INPUT_CHARACTERS - (MAX_INPUT_CHARACTERS % 4);
+/** What the commands here have besides the paths, at most. */
+const COMMAND_ROOM = 100;
 
 /**
  * Writes `bytes` into the file `guestPath`, which is absolute, with folders above it as needed. The file appears whole or not at all:
@@ -32,6 +34,9 @@ export async function copyIn(
     throw new Error(`cannot copy to ${guestPath} in the guest: the mode ${mode} is not within 0 and 0o7777`);
   }
   const part = shellWord(`${guestPath}.${randomBytes(4).toString('hex')}`);
+  if (3 * Buffer.byteLength(part) + COMMAND_ROOM > MAX_COMMAND_BYTES) {
+    throw new Error(`cannot copy to ${guestPath} in the guest: the path is too long`);
+  }
   try {
     await send(agent, bytes, guestPath, part);
     await step(agent, `chmod ${mode.toString(8)} ${part} && mv -f ${part} ${shellWord(guestPath)}`, guestPath);
@@ -47,9 +52,8 @@ async function send(agent: Pick<GuestAgent, 'run'>, bytes: Uint8Array, guestPath
   await step(agent, `mkdir -p ${folder} && [ ! -d ${shellWord(guestPath)} ] && : >${part}.gz`, guestPath);
   // A serial port is slow, and modules with debug information shrink to a third.
   const text = gzipSync(bytes).toString('base64');
-  const size = chunkCharacters(part, guestPath);
-  for (let at = 0; at < text.length; at += size) {
-    await step(agent, appendCommand(text.slice(at, at + size), part), guestPath);
+  for (let at = 0; at < text.length; at += CHUNK_CHARACTERS) {
+    await step(agent, `base64 -d >>${part}.gz`, guestPath, text.slice(at, at + CHUNK_CHARACTERS));
   }
   const output = await step(agent, `gunzip -c ${part}.gz >${part} && rm ${part}.gz && sha256sum ${part}`, guestPath);
   const expected = createHash('sha256').update(bytes).digest('hex');
@@ -59,19 +63,13 @@ async function send(agent: Pick<GuestAgent, 'run'>, bytes: Uint8Array, guestPath
     throw new Error(`${guestPath} arrived damaged in the guest: SHA-256 ${arrived}, not ${expected}`);
 }
 
-function appendCommand(chunk: string, part: string): string {
-  return `echo ${chunk} | base64 -d >>${part}.gz`;
-}
-
-function chunkCharacters(part: string, guestPath: string): number {
-  const room = MAX_COMMAND_BYTES - Buffer.byteLength(appendCommand('', part));
-  const size = room - (room % 4);
-  if (size < MIN_CHUNK_CHARACTERS) throw new Error(`cannot copy to ${guestPath} in the guest: the path is too long`);
-  return size;
-}
-
-async function step(agent: Pick<GuestAgent, 'run'>, command: string, guestPath: string): Promise<string[]> {
-  const { status, output } = await agent.run(command, { timeoutMs: STEP_TIMEOUT_MS });
+async function step(
+  agent: Pick<GuestAgent, 'run'>,
+  command: string,
+  guestPath: string,
+  input?: string,
+): Promise<string[]> {
+  const { status, output } = await agent.run(command, { timeoutMs: STEP_TIMEOUT_MS, input });
   if (status === 0) return output;
   const told = output.join('; ') || `status ${status}`;
   throw new Error(`cannot copy to ${guestPath} in the guest: ${told}`);

@@ -1,7 +1,6 @@
 /** A guest that runs in a container. */
 import { randomUUID } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import {
@@ -11,6 +10,7 @@ import {
   type StopOptions,
   type StoppedTestContainer,
 } from 'testcontainers';
+import { makeTemporaryDirectory } from '../posix/temporary-directory.ts';
 import type { TestMachine } from '../testing/machine.ts';
 import { RecordingReader } from '../trace/recording/reader.ts';
 import type { Finding } from '../trace/sanitizer/finding.ts';
@@ -188,9 +188,9 @@ export class StartedQemuGuestContainer extends AbstractStartedContainer {
 
 /** The time of the last record, in nanoseconds. */
 function recordedUntil(recording: Buffer): number {
-  const directory = mkdtempSync(join(tmpdir(), 'viommu-recording-'));
+  const directory = makeTemporaryDirectory('recording');
   try {
-    const path = join(directory, 'run.viommu');
+    const path = join(directory.path, 'run.viommu');
     writeFileSync(path, recording);
     const reader = RecordingReader.open(path);
     try {
@@ -199,7 +199,7 @@ function recordedUntil(recording: Buffer): number {
       reader.close();
     }
   } finally {
-    rmSync(directory, { recursive: true });
+    directory.remove();
   }
 }
 

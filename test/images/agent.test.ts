@@ -11,11 +11,14 @@ import {
   GuestTimeout,
   LOST_AFTER_READY_LINES,
   MAX_COMMAND_BYTES,
+  MAX_INPUT_CHARACTERS,
   MAX_OUTPUT_LINES,
 } from '../../images/guest/agent.ts';
 
 const SOON_MS = 20;
 const LONG_MS = 10_000;
+/** ^C is the last that came. */
+const INTERRUPTED = new RegExp(`${String.fromCharCode(3)}$`);
 
 /** A serial port whose other end is the test. */
 class FakePort extends Duplex {
@@ -424,4 +427,67 @@ describe('connect', () => {
       /serial port \/nonexistent\/serial/,
     );
   });
+});
+
+describe('the input of a command', () => {
+  it('is sent piece by piece, as the guest asks for it', async () => {
+    const { port, agent } = await readyAgent();
+    const run = agent.run('cat', { input: 'abcdefghij' });
+    const [, id] = await port.expectCommand(/\n(\d+)<10 cat\n$/);
+    port.say(`${id}?4\n`);
+    await port.expectCommand(/cat\nabcd$/);
+    port.say(`${id}?4\n`, `${id}?2\n`);
+    await port.expectCommand(/cat\nabcdefghij$/);
+    port.say(`${id}|abcdefghij\n`, `${id}=0\n`);
+    expect(await run).toEqual({ status: 0, output: ['abcdefghij'] });
+  });
+
+  it('ends where the guest asks for more than there is', async () => {
+    const { port, agent } = await readyAgent();
+    const run = agent.run('cat', { input: 'ab' });
+    const [, id] = await port.expectCommand(/\n(\d+)<2 cat\n$/);
+    port.say(`${id}?999999\n`, `${id}?5\n`, `${id}=0\n`);
+    await run;
+    expect(port.received.endsWith('cat\nab')).toBe(true);
+  });
+
+  it('does not come any more when the command was given up: it is interrupted, so that it does not wait for ever', async () => {
+    const { port, agent } = await readyAgent();
+    const first = agent.run('sleep 1');
+    const [, other] = await port.expectCommand(/\n(\d+) sleep 1\n$/);
+    const late = agent.run('cat', { input: 'secret', timeoutMs: SOON_MS });
+    const [, id] = await port.expectCommand(/\n(\d+)<6 cat\n$/);
+    await expect(late).rejects.toThrow(GuestTimeout);
+    port.say(`${other}=0\n`);
+    await first;
+    port.say(`${id}?6\n`);
+    await port.expectCommand(INTERRUPTED);
+    expect(port.received).not.toContain('secret');
+  });
+
+  it('is interrupted where an earlier host has left the command that asks', async () => {
+    const { port } = await readyAgent();
+    port.say('7?16384\n');
+    await port.expectCommand(INTERRUPTED);
+  });
+
+  it('keeps a command from counting as silent', async () => {
+    const { port, agent } = await readyAgent();
+    const run = agent.run('cat', { input: 'ab', quietMs: LONG_MS });
+    const [, id] = await port.expectCommand(/\n(\d+)<2 cat\n$/);
+    for (let i = 1; i < LOST_AFTER_READY_LINES; i++) port.say('#ready boot1 6.12\n');
+    port.say(`${id}?2\n`);
+    for (let i = 1; i < LOST_AFTER_READY_LINES; i++) port.say('#ready boot1 6.12\n');
+    port.say(`${id}=0\n`);
+    expect((await run).status).toBe(0);
+  });
+
+  it.each([['a b'], ['\x03'], ['\n'], ['a'.repeat(MAX_INPUT_CHARACTERS + 1)]])(
+    'is base64 of a bounded length: not %.3j',
+    async input => {
+      const { port, agent } = await readyAgent();
+      await expect(agent.run('cat', { input })).rejects.toThrow(/characters of base64/);
+      expect(port.received).toBe('');
+    },
+  );
 });

@@ -5,7 +5,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type CommandResult, type GuestAgent, MAX_COMMAND_BYTES } from '../../images/guest/agent.ts';
+import {
+  type CommandResult,
+  type GuestAgent,
+  MAX_COMMAND_BYTES,
+  MAX_INPUT_CHARACTERS,
+  type RunOptions,
+} from '../../images/guest/agent.ts';
 import { copyIn } from '../../images/guest/copy-in.ts';
 
 let directory: string;
@@ -15,19 +21,23 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
-/** This machine's own shell in the guest's place; `spoil` may change what arrives. */
-function agent(spoil: (command: string) => string = command => command) {
+/** This machine's own shell in the guest's place; `spoil` and `spoilInput` may change what arrives. */
+function agent(spoil = (command: string) => command, spoilInput = (input: string) => input) {
   const commands: string[] = [];
-  const run = (command: string): Promise<CommandResult> => {
+  const inputs: string[] = [];
+  const run = (command: string, { input = '' }: RunOptions = {}): Promise<CommandResult> => {
     commands.push(command);
+    if (input !== '') inputs.push(input);
     return new Promise(resolve => {
-      execFile('sh', ['-c', `{ ${spoil(command)}; } 2>&1`], (error, stdout) => {
+      const child = execFile('sh', ['-c', `{ ${spoil(command)}; } 2>&1`], (error, stdout) => {
         const output = stdout.split('\n').filter(line => line !== '');
         resolve({ status: error === null ? 0 : Number(error.code), output });
       });
+      child.stdin!.on('error', () => {});
+      child.stdin!.end(spoilInput(input));
     });
   };
-  return { commands, agent: { run } as unknown as GuestAgent };
+  return { commands, inputs, agent: { run } as unknown as GuestAgent };
 }
 
 describe('copyIn', () => {
@@ -43,11 +53,13 @@ describe('copyIn', () => {
     );
   });
 
-  it('sends no command that is longer than the agent takes', async () => {
-    const { agent: guest, commands } = agent();
-    const bytes = randomBytes(40_000);
+  it('sends no command and no input that is longer than the agent takes', async () => {
+    const { agent: guest, commands, inputs } = agent();
+    const bytes = randomBytes(300_000);
     await copyIn(guest, bytes, join(directory, 'long'));
-    expect(commands.length).toBeGreaterThan(8);
+    expect(Buffer.compare(readFileSync(join(directory, 'long')), bytes)).toBe(0);
+    expect(inputs.length).toBe(4);
+    expect(Math.max(...inputs.map(input => input.length))).toBeLessThanOrEqual(MAX_INPUT_CHARACTERS);
     expect(Math.max(...commands.map(command => Buffer.byteLength(command)))).toBeLessThanOrEqual(MAX_COMMAND_BYTES);
   });
 
@@ -88,10 +100,8 @@ describe('copyIn', () => {
   });
 
   it('refuses a chunk that got lost', async () => {
-    const spoil = (command: string) => command.replace(/^echo \S+/, 'echo');
-    await expect(copyIn(agent(spoil).agent, Buffer.from('new'), join(directory, 'lost'))).rejects.toThrow(
-      /cannot copy/,
-    );
+    const { agent: guest } = agent(undefined, () => '');
+    await expect(copyIn(guest, Buffer.from('new'), join(directory, 'lost'))).rejects.toThrow(/cannot copy/);
   });
 
   it('says what the guest says where it cannot be written', async () => {

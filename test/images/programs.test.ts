@@ -45,11 +45,11 @@ describe('dma-demo', { timeout: COMPILING_MS }, () => {
       'two-domains',
       'read-only',
       'read-only-cached',
-      'unmapped',
-      'use-after-unmap',
       'msi',
       'remap',
       'intx',
+      'use-after-unmap',
+      'unmapped',
     ]);
   });
 

@@ -2,11 +2,11 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, posix } from 'node:path';
 import { type CpioEntry, writeCpio } from '../../../images/guest/cpio.ts';
+import { type ModuleInfo, readModuleInfo } from '../../../images/guest/module-info.ts';
 import { loadOrder, moduleName, unpackModule } from '../../../images/guest/modules.ts';
 import { guestSource } from '../../../images/guest/sources.ts';
 import { CommandFailure, UsageError } from '../errors.ts';
 import { type KnownModules, knownModules, type TestKernel } from './kernel.ts';
-import { type ModuleInfo, readModuleInfo } from './modinfo.ts';
 import { GUEST_FOLDER, type TestPlan } from './plan.ts';
 import type { ModuleBuilder } from './source.ts';
 
@@ -88,8 +88,11 @@ async function collectOwn(
   builder: ModuleBuilder,
 ): Promise<OwnModule[]> {
   const own: OwnModule[] = [];
-  const add = (label: string, fileName: string, bytes: Buffer) =>
-    own.push({ label, fileName, bytes, info: readModuleInfo(bytes, label) });
+  const add = (label: string, fileName: string, bytes: Buffer) => {
+    const info = readModuleInfo(bytes);
+    if (info === undefined) throw new CommandFailure(`${label} is no kernel module: it has no section .modinfo`);
+    own.push({ label, fileName, bytes, info });
+  };
   for (const module of plan.modules) {
     switch (module.kind) {
       case 'file':

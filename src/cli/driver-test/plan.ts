@@ -1,8 +1,9 @@
 /** What `viommu test` is asked to do, checked as far as it can be without a guest. */
 import { statSync } from 'node:fs';
-import { basename, isAbsolute, posix } from 'node:path';
+import { basename, posix } from 'node:path';
 import { moduleName } from '../../../images/guest/modules.ts';
 import { UsageError } from '../errors.ts';
+import { splitCopy } from '../guest/copies.ts';
 import { checkProgram } from './program.ts';
 import { checkModuleSource } from './source.ts';
 
@@ -112,10 +113,8 @@ function nameOf(module: Exclude<PlannedModule, { kind: 'source' }>): string {
 
 /** `FILE` goes to GUEST_FOLDER, `FILE:PATH` to that path. */
 function planFile(text: string, taken: Set<string>): PlannedFile {
-  const colon = text.lastIndexOf(':');
-  const hasPlace = colon > 0 && isAbsolute(text.slice(colon + 1));
-  const hostPath = hasPlace ? text.slice(0, colon) : text;
-  const place = hasPlace ? text.slice(colon + 1) : posix.join(GUEST_FOLDER, basename(hostPath));
+  const { file: hostPath, guestPath: given } = splitCopy(text);
+  const place = given ?? posix.join(GUEST_FOLDER, basename(hostPath));
   const guestPath = place.endsWith('/') ? posix.join(place, basename(hostPath)) : posix.normalize(place);
   if (NO_PLACE_FOR_FILES.some(folder => guestPath === folder || guestPath.startsWith(`${folder}/`))) {
     throw new UsageError(`--file ${text}: nothing can be put into ${guestPath}, which is the kernel's`);

@@ -2,8 +2,10 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Accelerator } from '../../../qemu/command-line.ts';
+import { makeOwnDirectory } from '../../../qemu/own-directory.ts';
 import { provisionQemu, type QemuInstallation } from '../../../qemu/provision.ts';
 import type { MachineDescription } from '../../machine/description.ts';
+import type { TemporaryDirectory } from '../../posix/temporary-directory.ts';
 import type { GuestFlags } from '../guest-options.ts';
 import { type Interruption, unlessInterrupted } from '../interrupt.ts';
 import type { GuestMachine, MachineSource } from '../machine-access.ts';
@@ -18,7 +20,6 @@ import { makePayload, type Payload } from './payload.ts';
 import { planTest, type TestFlags, type TestPlan } from './plan.ts';
 import { problemLines, type RoundTimings, stepLines, summaryLine, testDocument } from './report.ts';
 import { type RoundOptions, type RoundResult, TestRound } from './round.ts';
-import { makeScratch, type Scratch } from './scratch.ts';
 import { ModuleBuilder } from './source.ts';
 
 export interface RunnerFlags extends TestFlags, KernelFlags, MachineFlags, GuestFlags, SanitizeFlags, ServerFlags {
@@ -50,7 +51,7 @@ export class TestRunner {
     private readonly description: MachineDescription,
     private readonly installation: QemuInstallation,
     private readonly kernel: TestKernel,
-    private readonly scratch: Scratch,
+    private readonly scratch: TemporaryDirectory,
   ) {
     this.builder = new ModuleBuilder(scratch.path);
   }
@@ -63,7 +64,7 @@ export class TestRunner {
     const plan = planTest(flags, scriptArguments);
     const installation = await provisionQemu({ progress: printProgress, ...(flags.qemu ? { path: flags.qemu } : {}) });
     const kernel = await prepareKernel(flags);
-    return new TestRunner(flags, plan, source, description, installation, kernel, makeScratch());
+    return new TestRunner(flags, plan, source, description, installation, kernel, makeOwnDirectory('driver'));
   }
 
   /** One round; resolves with the exit status. */

@@ -1,4 +1,4 @@
-/** The NTSTATUS values that the operations answer with, as unsigned 32-bit numbers. */
+/** The NTSTATUS values that the operations answer with, as unsigned 32-bit numbers (ntstatus.h; [MS-ERREF] 2.3.1). */
 
 /**
  * The documentation names `STATUS_IN_USE` for ranges that are already mapped, but no NTSTATUS of that name is known. It has the
@@ -6,6 +6,7 @@
  */
 const STATUS_IN_USE = 0xc0000708;
 
+/** `INVALID_PARAMETER_3` is about an operation's third parameter, and so on. Which operation answers what when: docs/dma-iommu-interface.md. */
 export const NtStatus = {
   SUCCESS: 0x00000000,
   UNSUCCESSFUL: 0xc0000001,

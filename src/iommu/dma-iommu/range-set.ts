@@ -1,28 +1,18 @@
 /** Ranges of pages that never overlap, in order of address; what a domain knows of its address space. */
-
+import { endOf, type PageInterval, PageIntervals } from '../../trace/page-intervals.ts';
 import { type Budget, unlimited } from './budget.ts';
 
 /** Why a range is taken. */
 export type RangeKind = 'logical' | 'identity' | 'reserved' | 'hole' | 'token';
 
-export interface PageRange {
-  /** Address >> 12. */
-  readonly start: number;
-  readonly pages: number;
+export interface PageRange extends PageInterval {
   readonly kind: RangeKind;
   /** `Permission` bits; 0 where nothing is mapped. */
   readonly permissions: number;
 }
 
-/** Ranges are kept in chunks of at most this many, so that an insertion moves little. */
-const CHUNK_RANGES = 256;
-
-const end = (range: PageRange) => range.start + range.pages;
-
 export class RangeSet {
-  /** None is empty. */
-  #chunks: PageRange[][] = [];
-  #size = 0;
+  readonly #ranges = new PageIntervals<PageRange>();
   readonly #budget: Budget;
 
   constructor(budget: Budget = unlimited()) {
@@ -30,22 +20,20 @@ export class RangeSet {
   }
 
   get size(): number {
-    return this.#size;
+    return this.#ranges.size;
   }
 
-  *[Symbol.iterator](): Generator<PageRange> {
-    for (const chunk of this.#chunks) yield* chunk;
+  [Symbol.iterator](): Generator<PageRange> {
+    return this.#ranges[Symbol.iterator]();
   }
 
   /** The first range that ends after the page. */
   from(page: number): PageRange | undefined {
-    const chunk = this.#chunks[this.#chunkOf(page)];
-    return chunk?.[indexIn(chunk, page)];
+    return this.#ranges.from(page);
   }
 
   overlaps(start: number, pages: number): boolean {
-    const next = this.from(start);
-    return next !== undefined && next.start < start + pages;
+    return this.#ranges.firstOverlap(start, pages) !== undefined;
   }
 
   /** Whether ranges of that kind, and no gaps, make up all of it. */
@@ -54,7 +42,7 @@ export class RangeSet {
     while (at < start + pages) {
       const range = this.from(at);
       if (range === undefined || range.start > at || range.kind !== kind) return false;
-      at = end(range);
+      at = endOf(range);
     }
     return true;
   }
@@ -67,21 +55,13 @@ export class RangeSet {
   /** Whether one range goes on on both sides of these pages, so that taking them out makes two of it. */
   splits(start: number, pages: number): boolean {
     const range = this.from(start);
-    return range !== undefined && range.start < start && end(range) > start + pages;
+    return range !== undefined && range.start < start && endOf(range) > start + pages;
   }
 
   /** The caller has made sure that nothing overlaps it. False where there is no room: nothing has changed then. */
   insert(range: PageRange): boolean {
     if (!this.#budget.take(1)) return false;
-    this.#size++;
-    if (this.#chunks.length === 0) {
-      this.#chunks.push([range]);
-      return true;
-    }
-    const at = Math.min(this.#chunkOf(range.start), this.#chunks.length - 1);
-    const chunk = this.#chunks[at]!;
-    chunk.splice(indexIn(chunk, range.start), 0, range);
-    if (chunk.length > CHUNK_RANGES) this.#chunks.splice(at + 1, 0, chunk.splice(CHUNK_RANGES >>> 1));
+    this.#ranges.insert(range);
     return true;
   }
 
@@ -93,51 +73,17 @@ export class RangeSet {
     if (!this.hasRoom && this.splits(start, pages)) return false;
     const stop = start + pages;
     for (;;) {
-      const at = this.#chunkOf(start);
-      const chunk = this.#chunks[at];
-      if (chunk === undefined) return true;
-      const index = indexIn(chunk, start);
-      const range = chunk[index]!;
-      if (range.start >= stop) return true;
-      chunk.splice(index, 1);
-      this.#size--;
+      const range = this.#ranges.takeOverlap(start, stop);
+      if (range === undefined) return true;
       this.#budget.give(1);
-      if (chunk.length === 0) this.#chunks.splice(at, 1);
       if (range.start < start) this.insert({ ...range, pages: start - range.start });
-      if (end(range) > stop) this.insert({ ...range, start: stop, pages: end(range) - stop });
+      if (endOf(range) > stop) this.insert({ ...range, start: stop, pages: endOf(range) - stop });
     }
   }
 
   /** Forgets all. */
   clear(): void {
-    this.#budget.give(this.#size);
-    this.#size = 0;
-    this.#chunks = [];
+    this.#budget.give(this.size);
+    this.#ranges.clear();
   }
-
-  /** The first chunk that has a range ending after the page; beyond the last if none has. */
-  #chunkOf(page: number): number {
-    const chunks = this.#chunks;
-    let low = 0;
-    let high = chunks.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      const chunk = chunks[middle]!;
-      if (end(chunk[chunk.length - 1]!) <= page) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-}
-
-/** The first of the chunk's ranges that ends after the page. */
-function indexIn(chunk: readonly PageRange[], page: number): number {
-  let low = 0;
-  let high = chunk.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (end(chunk[middle]!) <= page) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

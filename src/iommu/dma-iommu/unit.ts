@@ -15,26 +15,20 @@ import {
   type Translator,
 } from '../translator.ts';
 import { TRANSLATED } from './address-space.ts';
-import { BAD_MDL, BAD_UNMAP_MDL, BLOCKED_FAULT, V1_DOMAIN_TYPES } from './choices.ts';
+import { AnsweredOperations } from './answered-operations.ts';
+import { BLOCKED_FAULT } from './choices.ts';
 import { Core } from './core.ts';
-import { DeviceOperations } from './device-operations.ts';
-import { DmaDevices } from './dma-devices.ts';
 import type { Domain } from './domain.ts';
-import { Domains } from './domains.ts';
 import { Engines } from './engines.ts';
 import { Faults } from './faults.ts';
 import { DmaIommuInspection } from './inspect.ts';
 import { getInterface, getInterfaceEx } from './interfaces.ts';
 import { PASID_MAX } from './limits.ts';
-import { Mapping } from './mapping.ts';
-import { NtStatus, ntStatusName } from './ntstatus.ts';
-import type { Answer, DmaIommuOperations, OperationName } from './operations.ts';
+import type { DmaIommuOperations } from './operations.ts';
 import type { DmaIommuOptions } from './options.ts';
-import { refusalDetail } from './refusals.ts';
 import { type Snapshot, snapshot } from './snapshot.ts';
 import { type DmaIommuStatistics, newStatistics } from './statistics.ts';
 import { Streams } from './streams.ts';
-import { Tokens } from './tokens.ts';
 import { tellRefused, tellTranslated } from './translation-events.ts';
 import {
   type Compat,
@@ -48,6 +42,7 @@ import { type GuestCallbacks, UnitState } from './unit-state.ts';
 
 export type { DmaIommuOptions, DmaIommuTuning } from './options.ts';
 
+/** What an access would come to. */
 export interface ProbeAnswer {
   /** Whether the access would go through. */
   readonly translated: boolean;
@@ -69,22 +64,16 @@ export interface ProbeAnswer {
   readonly stale: boolean;
 }
 
-type Args<Name extends OperationName> = Parameters<DmaIommuOperations[Name]>[0];
-type Result<Name extends OperationName> = ReturnType<DmaIommuOperations[Name]>;
-
-export class DmaIommu implements RunTranslator, FaultInjectable, DmaIommuOperations {
-  readonly statistics: DmaIommuStatistics = newStatistics();
+/** One unit. The operations answer at once and never throw. Fault handlers are called by the `jobs` that it was given. */
+export class DmaIommu extends AnsweredOperations implements RunTranslator, FaultInjectable, DmaIommuOperations {
+  /** What it counted since it was made; `reset` leaves it. */
+  readonly statistics: DmaIommuStatistics;
+  /** What it was made with. */
   readonly compat: Compat;
+  /** For the inspector. */
   readonly inspection: DmaIommuInspection;
-  private readonly core: Core;
   private readonly engines: Engines;
-  private readonly streams = new Streams();
   private readonly faults: Faults;
-  private readonly domains: Domains;
-  private readonly mapping: Mapping;
-  private readonly tokens: Tokens;
-  private readonly devices: DeviceOperations;
-  private readonly dmaDevices: DmaDevices;
   private readonly probed = new Translation();
   private readonly state: UnitState;
 
@@ -95,18 +84,17 @@ export class DmaIommu implements RunTranslator, FaultInjectable, DmaIommuOperati
     if (!Number.isInteger(pasidMax) || pasidMax < 1 || pasidMax > PASID_MAX) {
       throw new RangeError(`the highest PASID must be 1 to ${PASID_MAX}, not ${pasidMax}`);
     }
-    const { statistics } = this;
+    const statistics = newStatistics();
+    const core = new Core({ name, devices, jobs, trace, compat, statistics, work });
+    const engines = new Engines(core, memory, { checkStale, tableMemory });
+    const streams = new Streams();
+    super({ core, engines, streams, pasidMax });
+    this.statistics = statistics;
     this.compat = compat;
-    this.core = new Core({ name, devices, jobs, trace, compat, statistics, work });
-    this.engines = new Engines(this.core, memory, { checkStale, tableMemory });
-    this.faults = new Faults(this.core, { iommuBaseAddress, pciSegment });
-    this.domains = new Domains(this.core, this.engines);
-    this.mapping = new Mapping(this.core, this.domains);
-    this.tokens = new Tokens(this.core, this.domains);
-    this.devices = new DeviceOperations(this.core, this.domains, this.streams);
-    this.dmaDevices = new DmaDevices(this.core, this.domains, this.streams, pasidMax);
-    this.inspection = new DmaIommuInspection(this.core, this.streams, this.engines);
-    const { core, streams, faults, domains, dmaDevices } = this;
+    this.engines = engines;
+    this.faults = new Faults(core, { iommuBaseAddress, pciSegment });
+    this.inspection = new DmaIommuInspection(core, streams, engines);
+    const { faults, domains, dmaDevices } = this;
     this.state = new UnitState({ core, streams, faults, domains, dmaDevices, pasidMax });
   }
 
@@ -247,6 +235,7 @@ export class DmaIommu implements RunTranslator, FaultInjectable, DmaIommuOperati
     this.dmaDevices.setDmaGuard(physicalDeviceObject, blocked);
   }
 
+  /** Domains, attachments, devices and tokens as they are now, as plain data. */
   snapshot(): Snapshot {
     return snapshot(this.core, this.streams, this.engines.builder.memory.pagesInUse);
   }
@@ -303,149 +292,6 @@ export class DmaIommu implements RunTranslator, FaultInjectable, DmaIommuOperati
     this.core.events.reset();
   }
 
-  createDomain({ osManagedPageTable }: Args<'createDomain'>): Result<'createDomain'> {
-    const type = osManagedPageTable ? V1_DOMAIN_TYPES.osManaged : V1_DOMAIN_TYPES.callerManaged;
-    return this.answer('createDomain', this.domains.create(type, 0, undefined, []));
-  }
-
-  createDomainEx(args: Args<'createDomainEx'>): Result<'createDomainEx'> {
-    const { domainType, flags, logicalAllocatorConfig, reservedRegions } = args;
-    const made = this.domains.create(domainType, flags ?? 0, logicalAllocatorConfig, reservedRegions ?? []);
-    return this.answer('createDomainEx', made);
-  }
-
-  deleteDomain(args: Args<'deleteDomain'>): Answer {
-    return this.answer('deleteDomain', this.domains.delete(args), args);
-  }
-
-  attachDevice(args: Args<'attachDevice'>): Answer {
-    return this.answer('attachDevice', this.devices.attach(args), args);
-  }
-
-  attachDeviceEx(args: Args<'attachDeviceEx'>): Answer {
-    return this.answer('attachDeviceEx', this.dmaDevices.attach(args), args);
-  }
-
-  detachDevice(args: Args<'detachDevice'>): Answer {
-    return this.answer('detachDevice', this.devices.detach(args), args);
-  }
-
-  detachDeviceEx(args: Args<'detachDeviceEx'>): Answer {
-    return this.answer('detachDeviceEx', this.dmaDevices.detach(args), args);
-  }
-
-  flushDomain(args: Args<'flushDomain'>): Answer {
-    return this.answer('flushDomain', this.domains.flush(args), args);
-  }
-
-  flushDomainByVaList(args: Args<'flushDomainByVaList'>): Answer {
-    return this.answer('flushDomainByVaList', this.domains.flushByVaList(args), args);
-  }
-
-  queryInputMappings(args: Args<'queryInputMappings'>): Result<'queryInputMappings'> {
-    return this.answer('queryInputMappings', this.devices.queryInputMappings(args), args);
-  }
-
-  mapLogicalRange(args: Args<'mapLogicalRange'>): Answer {
-    return this.answer('mapLogicalRange', this.mapping.mapLogical(args), args);
-  }
-
-  mapLogicalRangeEx(args: Args<'mapLogicalRangeEx'>): Result<'mapLogicalRangeEx'> {
-    return this.answer('mapLogicalRangeEx', this.mapping.mapLogicalEx(args), args);
-  }
-
-  unmapLogicalRange(args: Args<'unmapLogicalRange'>): Answer {
-    return this.answer('unmapLogicalRange', this.mapping.unmapLogical(args), args);
-  }
-
-  mapIdentityRange(args: Args<'mapIdentityRange'>): Answer {
-    const { domain, permissions, mdl } = args;
-    return this.answer('mapIdentityRange', this.mapping.mapIdentity(domain, permissions, mdl, BAD_MDL), args);
-  }
-
-  mapIdentityRangeEx(args: Args<'mapIdentityRangeEx'>): Answer {
-    const { domain, permissions, physicalAddressToMap } = args;
-    return this.answer('mapIdentityRangeEx', this.mapping.mapIdentity(domain, permissions, physicalAddressToMap), args);
-  }
-
-  unmapIdentityRange(args: Args<'unmapIdentityRange'>): Answer {
-    const { domain, mdl } = args;
-    return this.answer('unmapIdentityRange', this.mapping.unmapIdentity(domain, mdl, BAD_UNMAP_MDL), args);
-  }
-
-  unmapIdentityRangeEx(args: Args<'unmapIdentityRangeEx'>): Answer {
-    const { domain, mappedPhysicalAddress } = args;
-    return this.answer('unmapIdentityRangeEx', this.mapping.unmapIdentity(domain, mappedPhysicalAddress), args);
-  }
-
-  setDeviceFaultReporting(args: Args<'setDeviceFaultReporting'>): Answer {
-    return this.answer('setDeviceFaultReporting', this.devices.setFaultReporting(args), args);
-  }
-
-  setDeviceFaultReportingEx(args: Args<'setDeviceFaultReportingEx'>): Answer {
-    return this.answer('setDeviceFaultReportingEx', this.dmaDevices.setFaultReporting(args), args);
-  }
-
-  configureDomain(args: Args<'configureDomain'>): Answer {
-    return this.answer('configureDomain', this.domains.configure(args), args);
-  }
-
-  queryAvailableDomainTypes(args: Args<'queryAvailableDomainTypes'>): Result<'queryAvailableDomainTypes'> {
-    return this.answer('queryAvailableDomainTypes', this.dmaDevices.queryAvailableDomainTypes(args), args);
-  }
-
-  registerInterfaceStateChangeCallback(args: Args<'registerInterfaceStateChangeCallback'>): Answer {
-    return this.answer('registerInterfaceStateChangeCallback', this.dmaDevices.register(args), args);
-  }
-
-  unregisterInterfaceStateChangeCallback(args: Args<'unregisterInterfaceStateChangeCallback'>): Answer {
-    return this.answer('unregisterInterfaceStateChangeCallback', this.dmaDevices.unregister(args), args);
-  }
-
-  reserveLogicalAddressRange(args: Args<'reserveLogicalAddressRange'>): Result<'reserveLogicalAddressRange'> {
-    return this.answer('reserveLogicalAddressRange', this.tokens.reserve(args), args);
-  }
-
-  freeReservedLogicalAddressRange(args: Args<'freeReservedLogicalAddressRange'>): Answer {
-    return this.answer('freeReservedLogicalAddressRange', this.tokens.free(args), args);
-  }
-
-  mapReservedLogicalRange(args: Args<'mapReservedLogicalRange'>): Result<'mapReservedLogicalRange'> {
-    return this.answer('mapReservedLogicalRange', this.tokens.map(args), args);
-  }
-
-  unmapReservedLogicalRange(args: Args<'unmapReservedLogicalRange'>): Answer {
-    return this.answer('unmapReservedLogicalRange', this.tokens.unmap(args), args);
-  }
-
-  createDevice(args: Args<'createDevice'>): Result<'createDevice'> {
-    return this.answer('createDevice', this.dmaDevices.create(args), args);
-  }
-
-  deleteDevice(args: Args<'deleteDevice'>): Answer {
-    return this.answer('deleteDevice', this.dmaDevices.delete(args), args);
-  }
-
-  createPasidDevice(args: Args<'createPasidDevice'>): Result<'createPasidDevice'> {
-    return this.answer('createPasidDevice', this.dmaDevices.createPasid(args), args);
-  }
-
-  deletePasidDevice(args: Args<'deletePasidDevice'>): Answer {
-    return this.answer('deletePasidDevice', this.dmaDevices.deletePasid(args), args);
-  }
-
-  attachPasidDevice(args: Args<'attachPasidDevice'>): Answer {
-    return this.answer('attachPasidDevice', this.dmaDevices.attachPasid(args), args);
-  }
-
-  detachPasidDevice(args: Args<'detachPasidDevice'>): Answer {
-    return this.answer('detachPasidDevice', this.dmaDevices.detachPasid(args), args);
-  }
-
-  queryDeviceInfo(args: Args<'queryDeviceInfo'>): Result<'queryDeviceInfo'> {
-    return this.answer('queryDeviceInfo', this.dmaDevices.queryInfo(args), args);
-  }
-
   private domainOf(requesterId: number, pasid: number): Domain | undefined {
     const { attachments, pasids } = this.streams;
     return pasid < 0 ? attachments[requesterId]?.domain : pasids[requesterId]?.get(pasid)?.domain;
@@ -453,19 +299,5 @@ export class DmaIommu implements RunTranslator, FaultInjectable, DmaIommuOperati
 
   private suppresses(requesterId: number): boolean {
     return this.dmaDevices.byId.get(requesterId)?.settings.suppressPasidFaults ?? false;
-  }
-
-  /** The one place where every answer passes: counted, and noted where it is a refusal. */
-  private answer<T extends Answer>(operation: OperationName, answer: T, args?: unknown): T {
-    const counts = this.statistics.operations[operation];
-    if (answer.status === NtStatus.SUCCESS) {
-      counts.succeeded++;
-    } else {
-      counts.failed++;
-      const statusName = ntStatusName(answer.status);
-      const about = refusalDetail(this.core, operation, args);
-      this.core.note('dma-iommu.refused', { operation, status: statusName, statusName, ...about });
-    }
-    return answer;
   }
 }

@@ -13,9 +13,11 @@ export interface Evidence {
   readonly text: string;
 }
 
+/** One mistake; the same one again, at the same page, only counts. */
 export interface Finding {
   /** `F1`, `F2`, ... in the order of their first occurrence. */
   readonly id: string;
+  /** Which detector found it: docs/detectors.md. */
   readonly detector: DetectorName;
   /** What it counts as; `stop` findings end the machine. */
   readonly severity: 'note' | 'warning' | 'stop';
@@ -33,6 +35,7 @@ export interface Finding {
   readonly iova?: bigint;
   /** Bytes of the access, where one is meant. */
   readonly length?: number;
+  /** Domain id (VT-d), or the domain's handle (dma-iommu); missing where none is meant. */
   readonly domain?: number;
   /** Nanoseconds, of the first and of the last occurrence. */
   readonly first: number;

@@ -1,7 +1,8 @@
 /** Which of many numbered things with a range of pages came last at a page: found without a look at the others. */
-import { type Interval, IntervalSet } from './interval-set.ts';
+import type { PageInterval } from '../page-intervals.ts';
+import { IntervalSet } from './interval-set.ts';
 
-interface Painted extends Interval {
+interface Painted extends PageInterval {
   readonly number: number;
 }
 

@@ -1,7 +1,8 @@
 /** The mappings of one domain that are there now. */
-import { type Interval, IntervalSet } from './interval-set.ts';
+import type { PageInterval } from '../page-intervals.ts';
+import { IntervalSet } from './interval-set.ts';
 
-export interface LiveInterval extends Interval {
+export interface LiveInterval extends PageInterval {
   /** Where the first page leads; -1: the pages do not follow one another. */
   readonly frame: number;
   /** 1 read, 2 write. */

@@ -10,7 +10,7 @@ import type {
   InterfaceStateChangeCallback,
 } from '../../../src/iommu/dma-iommu/types.ts';
 import { Translation } from '../../../src/iommu/translator.ts';
-import type { ModelDevice } from './model.ts';
+import { type ModelDevice, ModelPasid } from './model.ts';
 import {
   CALLBACK_ONCE,
   createDevice,
@@ -23,7 +23,7 @@ import {
   type WholeAnswer,
 } from './model-devices.ts';
 import { HANDLER_CAUSES_FAULT, HANDLER_DISABLES, type ModelHandler } from './model-faults.ts';
-import type { ModelRun } from './model-run.ts';
+import { type ModelRun, PAGES } from './model-run.ts';
 import { DISK, GPU, NIC, STRANGER, UART } from './support.ts';
 
 const PDOS = [NIC, DISK, GPU, UART];
@@ -227,6 +227,48 @@ export class DeviceSteps {
       const all = { physicalDeviceObject: pdo, inputMappingIdBase: base, enable, faultConfig };
       const expected = model.faults.setReporting(pdo, base, enable, handler);
       run.compare('setDeviceFaultReporting', args, rig.unit.setDeviceFaultReporting(all), expected);
+    }
+  }
+
+  /** PASIDs are made, attached, detached and given back. */
+  pasids(): void {
+    const { run } = this;
+    const { live, model, rig } = run;
+    const picked = run.pickLive(live.pasids);
+    const domain = run.pickLive(live.domains);
+    const choice = run.below(4);
+    if (picked === undefined || choice === 0) {
+      const device = run.pickLive(live.devices);
+      if (device === undefined) return;
+      const answer = rig.unit.createPasidDevice({ dmaDevice: device[1] });
+      const expected = device[0].tagged ? 'SUCCESS' : 'INVALID_PARAMETER_1';
+      if (!run.compare('createPasidDevice', `${device[1]}`, answer, expected)) return;
+      const pasid = new ModelPasid(device[0], answer.asid!);
+      device[0].pasids.add(pasid);
+      live.pasids.set(pasid, answer.pasidDevice!);
+      return;
+    }
+    const [pasid, pasidDevice] = picked;
+    if (choice === 1) {
+      const gone = run.compare(
+        'deletePasidDevice',
+        `${pasidDevice}`,
+        rig.unit.deletePasidDevice({ pasidDevice }),
+        model.deletePasid(pasid),
+      );
+      if (gone) live.pasids.delete(pasid);
+    } else if (choice === 2) {
+      run.compare(
+        'detachPasidDevice',
+        `${pasidDevice}`,
+        rig.unit.detachPasidDevice({ pasidDevice }),
+        model.detachPasid(pasid),
+      );
+      run.accesses.access(pasid.device.pdo, pasid.pasid, run.pick(PAGES), 1);
+    } else if (domain !== undefined) {
+      const expected = model.attachPasid(domain[0], pasid);
+      const answer = rig.unit.attachPasidDevice({ domain: domain[1], pasidDevice });
+      run.compare('attachPasidDevice', `${domain[1]} ${pasidDevice}`, answer, expected);
     }
   }
 }

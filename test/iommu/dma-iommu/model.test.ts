@@ -9,7 +9,7 @@ const firstSeed = Number(VIOMMU_SEED);
 const SEQUENCES_PER_UNIT = 500;
 /** Every so many sequences, one of a unit that refuses what Windows refuses. */
 const WINDOWS_EVERY = 8;
-const MILLISECONDS_PER_SEQUENCE = 20;
+const MILLISECONDS_PER_SEQUENCE = 60;
 
 it(
   `gives the model's answers and translations over ${sequences} sequences`,

@@ -1,4 +1,6 @@
 #include "cases/cases.h"
+#include "dma_iommu.h"
+#include "edu/edu.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -11,11 +13,12 @@
 static int usage(const struct case_program *program, FILE *stream)
 {
 	fprintf(stream,
-		"usage: %s [--json] [--case NAME] [--list] %s\n"
+		"usage: %s [--json] [--case NAME] [--list] [DEVICE...]\n"
 		"  --case NAME  run this case only; may be given several times\n"
 		"  --json       one JSON object per case\n"
-		"  --list       print the cases\n",
-		program->name, program->usage);
+		"  --list       print the cases\n"
+		"  DEVICE       PCI address, 0000:01:00.0 or 01:00.0; without any, all edu devices (%04x:%04x)\n",
+		program->name, EDU_VENDOR_ID, EDU_DEVICE_ID);
 	return stream == stdout ? EXIT_SUCCESS : EXIT_USAGE;
 }
 
@@ -33,6 +36,38 @@ static bool choose_case(const struct case_program *program, const char *name, bo
 	}
 	fprintf(stderr, "%s: no case \"%s\" (see --list)\n", program->name, name);
 	return false;
+}
+
+static bool take_devices(const struct case_program *program, char *const *texts)
+{
+	for (; *texts; texts++) {
+		if (!pci_addresses_add(program->edus, *texts)) {
+			fprintf(stderr, "%s: \"%s\" is no PCI address like 0000:01:00.0\n", program->name, *texts);
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool is_there(const struct case_program *program, const struct pci_addresses *found, const char *what,
+		     unsigned int vendor, unsigned int device)
+{
+	if (found->count == 0)
+		fprintf(stderr, "%s: no %s (%04x:%04x) in this guest\n", program->name, what, vendor, device);
+	return found->count > 0;
+}
+
+static bool find_devices(const struct case_program *program)
+{
+	if (program->iommus) {
+		pci_addresses_find(program->iommus, DMA_IOMMU_PCI_VENDOR_ID, DMA_IOMMU_PCI_DEVICE_ID);
+		if (!is_there(program, program->iommus, "dma-iommu function", DMA_IOMMU_PCI_VENDOR_ID,
+			      DMA_IOMMU_PCI_DEVICE_ID))
+			return false;
+	}
+	if (program->edus->count == 0)
+		pci_addresses_find(program->edus, EDU_VENDOR_ID, EDU_DEVICE_ID);
+	return is_there(program, program->edus, "edu device", EDU_VENDOR_ID, EDU_DEVICE_ID);
 }
 
 static int run_cases(const struct case_program *program, const bool chosen[], bool json)
@@ -89,13 +124,11 @@ int run_case_program(const struct case_program *program, int argc, char **argv)
 			return usage(program, stderr);
 		}
 	}
-	for (int i = optind; i < argc; i++) {
-		if (!program->argument(argv[i]))
-			return EXIT_USAGE;
-	}
+	if (!take_devices(program, argv + optind))
+		return EXIT_USAGE;
 	for (size_t i = 0; !some_chosen && i < program->case_count; i++)
 		chosen[i] = true;
-	if (!program->prepare())
+	if (!find_devices(program))
 		return EXIT_FAILURE;
 	return run_cases(program, chosen, json);
 }

@@ -1,7 +1,8 @@
-/* The command line that programs made of cases share: run all or some of them, report each, count them. */
+/* The command line that programs made of cases share: run all or some of them with some devices, report each, count them. */
 #ifndef LIB_CASES_CASES_H
 #define LIB_CASES_CASES_H
 
+#include "pci/devices.h"
 #include "report/report.h"
 
 #include <stdbool.h>
@@ -18,13 +19,12 @@ struct case_definition {
 
 struct case_program {
 	const char *name;
-	const char *usage; /* what follows "usage: NAME [--json] [--case NAME] [--list] " */
 	const struct case_definition *cases;
 	size_t case_count;
-	/* Takes one argument that is no option. False: wrong use, and it has said why. */
-	bool (*argument)(const char *text);
-	/* Called once, before the first case. False: no case can run, and it has said why. */
-	bool (*prepare)(void);
+	/* Filled in before the first case, never empty: the edu devices that the command line names, or else all. */
+	struct pci_addresses *edus;
+	/* The same with all dma-iommu functions; NULL: the cases need none. */
+	struct pci_addresses *iommus;
 	enum outcome (*run)(const struct case_definition *definition);
 };
 

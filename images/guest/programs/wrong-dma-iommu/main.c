@@ -7,8 +7,6 @@
 #include "cases.h"
 #include "cases/cases.h"
 
-#include <stdio.h>
-
 static const struct case_definition cases[] = {
 	{ "correct", "No mistake at all", case_correct },
 	{ "correct-callers", "The same with tables of the caller's own", case_correct_callers },
@@ -35,25 +33,6 @@ static const struct case_definition cases[] = {
 
 static struct pci_addresses iommus, edus;
 
-static bool take_argument(const char *text)
-{
-	if (pci_addresses_add(&edus, text))
-		return true;
-	fprintf(stderr, "wrong-dma-iommu: \"%s\" is no PCI address like 0000:01:00.0\n", text);
-	return false;
-}
-
-static bool prepare(void)
-{
-	pci_addresses_find(&iommus, DMA_IOMMU_PCI_VENDOR_ID, DMA_IOMMU_PCI_DEVICE_ID);
-	if (edus.count == 0)
-		pci_addresses_find(&edus, EDU_VENDOR_ID, EDU_DEVICE_ID);
-	if (iommus.count == 0 || edus.count == 0)
-		fprintf(stderr, "wrong-dma-iommu: no %s in this guest\n",
-			iommus.count == 0 ? "dma-iommu function" : "edu device (1234:11e8)");
-	return iommus.count > 0 && edus.count > 0;
-}
-
 static enum outcome run_case(const struct case_definition *definition)
 {
 	/* Not on the stack: handlers of one case may be called until it ends. */
@@ -70,12 +49,10 @@ int main(int argc, char **argv)
 {
 	static const struct case_program program = {
 		.name = "wrong-dma-iommu",
-		.usage = "[DEVICE...]\n"
-			 "  DEVICE       PCI address, 0000:01:00.0 or 01:00.0; without any, all edu devices (1234:11e8)",
 		.cases = cases,
 		.case_count = sizeof(cases) / sizeof(cases[0]),
-		.argument = take_argument,
-		.prepare = prepare,
+		.edus = &edus,
+		.iommus = &iommus,
 		.run = run_case,
 	};
 

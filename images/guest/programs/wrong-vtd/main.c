@@ -7,8 +7,6 @@
 #include "cases.h"
 #include "cases/cases.h"
 
-#include <stdio.h>
-
 static const struct case_definition cases[] = {
 	{ "correct", "No mistake at all", case_correct },
 	{ "stale-iotlb", "A page leads elsewhere, and nothing is flushed", case_stale_iotlb },
@@ -50,24 +48,6 @@ static const struct case_definition cases[] = {
 
 static struct pci_addresses edus;
 
-static bool take_argument(const char *text)
-{
-	if (pci_addresses_add(&edus, text))
-		return true;
-	fprintf(stderr, "wrong-vtd: \"%s\" is no PCI address like 0000:01:00.0\n", text);
-	return false;
-}
-
-static bool prepare(void)
-{
-	if (edus.count == 0)
-		pci_addresses_find(&edus, EDU_VENDOR_ID, EDU_DEVICE_ID);
-	if (edus.count > 0)
-		return true;
-	fprintf(stderr, "wrong-vtd: no edu device (1234:11e8) in this guest\n");
-	return false;
-}
-
 static enum outcome run_case(const struct case_definition *definition)
 {
 	static struct fixture fixture;
@@ -85,12 +65,9 @@ int main(int argc, char **argv)
 {
 	static const struct case_program program = {
 		.name = "wrong-vtd",
-		.usage = "[DEVICE...]\n"
-			 "  DEVICE       PCI address, 0000:01:00.0 or 01:00.0; without any, all edu devices (1234:11e8)",
 		.cases = cases,
 		.case_count = sizeof(cases) / sizeof(cases[0]),
-		.argument = take_argument,
-		.prepare = prepare,
+		.edus = &edus,
 		.run = run_case,
 	};
 

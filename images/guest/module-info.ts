@@ -1,5 +1,4 @@
-/** What a kernel module says of itself: its section `.modinfo`, NUL-terminated `name=value` texts (Linux, include/linux/moduleinfo). */
-import { CommandFailure } from '../errors.ts';
+/** What a kernel module says of itself: its section `.modinfo`, NUL-terminated `name=value` texts (Linux, include/linux/moduleparam.h). */
 
 const MAGIC = 0x7f454c46;
 const HEADER_BYTES = 64;
@@ -7,20 +6,28 @@ const SECTION_BYTES = 64;
 /** Offsets in the ELF header, and in a section's (ELF-64 object file format, sections 3 and 4). */
 const FILE = { sections: 40, sectionSize: 58, sectionCount: 60, names: 62 } as const;
 const SECTION = { name: 0, offset: 24, size: 32 } as const;
+/** The release is the first word of a module's vermagic (Linux, include/linux/vermagic.h). */
+const RELEASE = /^[\x21-\x7e]{1,64}/;
 
 export interface ModuleInfo {
   /** As the kernel and `rmmod` know it. */
   readonly name: string | undefined;
   /** Names of the modules that must be loaded before. */
   readonly depends: readonly string[];
+  /** The kernel that it was built for, as `uname -r` tells it. */
+  readonly release: string | undefined;
 }
 
-/** Throws a CommandFailure for bytes that are no kernel module; `path` is for its message. */
-export function readModuleInfo(bytes: Buffer, path: string): ModuleInfo {
+/** undefined: these bytes are no kernel module for x86-64. */
+export function readModuleInfo(bytes: Buffer): ModuleInfo | undefined {
   const texts = modinfo(bytes)?.toString('utf8').split('\0');
-  if (texts === undefined) throw new CommandFailure(`${path} is no kernel module: it has no section .modinfo`);
+  if (texts === undefined) return undefined;
   const value = (key: string) => texts.find(text => text.startsWith(`${key}=`))?.slice(key.length + 1);
-  return { name: value('name'), depends: (value('depends') ?? '').split(',').filter(name => name !== '') };
+  return {
+    name: value('name'),
+    depends: (value('depends') ?? '').split(',').filter(name => name !== ''),
+    release: RELEASE.exec(value('vermagic') ?? '')?.[0],
+  };
 }
 
 function modinfo(bytes: Buffer): Buffer | undefined {
