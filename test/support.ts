@@ -68,6 +68,8 @@ export async function runProgram(args: readonly string[]): Promise<Outcome> {
 export interface ProcessFootprint {
   readonly descriptors: number;
   readonly mappings: number;
+  /** Those of files, devices and memory with a name; the JavaScript heap's, which come and go, have none. */
+  readonly namedMappings: number;
   /** Mappings of a guest's memory. */
   readonly guestMappings: number;
   readonly residentKiB: number;
@@ -79,6 +81,7 @@ export function footprint(pid: number): ProcessFootprint {
   return {
     descriptors: readdirSync(`/proc/${pid}/fd`).length,
     mappings: maps.length,
+    namedMappings: maps.filter(line => /\s\/\S|anon_inode/.test(line)).length,
     guestMappings: maps.filter(line => line.includes('/memfd:')).length,
     residentKiB: Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]),
   };

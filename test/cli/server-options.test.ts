@@ -38,7 +38,7 @@ const directoryPlace = (): ServerPlace => ({
 describe('--server', () => {
   it('is not needed', () => {
     expect(serverPlace({})).toBeUndefined();
-    expect(serverPlace({ token: 'of the environment' })).toBeUndefined();
+    expect(serverPlace({ token: 'of-the-environment' })).toBeUndefined();
     expect(serverPlace({ server: '' })).toBeUndefined();
     expect(machineSource({})).toBe(localMachines);
   });
@@ -53,7 +53,7 @@ describe('--server', () => {
       ca: undefined,
     });
     expect(serverPlace({ server: path, token: 'mine' })).toMatchObject({ token: 'mine' });
-    expect(serverPlace({ server: path }, { VIOMMU_TOKEN: 'of another' })).toMatchObject({ token: 'there' });
+    expect(serverPlace({ server: path }, { VIOMMU_TOKEN: 'of-another' })).toMatchObject({ token: 'there' });
   });
 
   it('URL has the grace of the transport, or what is said', () => {
@@ -64,8 +64,8 @@ describe('--server', () => {
   it('URL has the token of the environment, unless a flag gives another or it is empty', () => {
     const token = (flags: ServerFlags, VIOMMU_TOKEN: string) =>
       serverPlace({ server: 'ws://lab:7180', ...flags }, { VIOMMU_TOKEN })?.token;
-    expect(token({}, 'of the environment')).toBe('of the environment');
-    expect(token({ token: 'mine' }, 'of the environment')).toBe('mine');
+    expect(token({}, 'of-the-environment')).toBe('of-the-environment');
+    expect(token({ token: 'mine' }, 'of-the-environment')).toBe('mine');
     expect(token({}, '')).toBeUndefined();
   });
 

@@ -69,7 +69,7 @@ async function importDebian(docker: Docker, tag: string, { authorities }: NpmSet
             `--customize-hook=mkdir -p "$1${dirname(AUTHORITIES)}"`,
             `--customize-hook=upload '${authorities}' ${AUTHORITIES}`,
           ];
-    const made = await run(['mmdebstrap', '--variant=minbase', ...trust, SUITE, archive, ...suites]);
+    const made = await run(['nice', 'mmdebstrap', '--variant=minbase', ...trust, SUITE, archive, ...suites]);
     if (made.status !== 0) throw new Error(`mmdebstrap ends with ${made.status}:\n${made.stderr}`);
     await docker.run('import', '--change', 'CMD ["bash"]', archive, tag);
   });

@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { run } from '../../qemu/run.ts';
 import { Compose, type ServiceChanges } from './compose.ts';
 import { Docker } from './docker.ts';
-import { buildImages, containerEngine, type TestImages, uniqueName } from './engine.ts';
+import { containerEngine, type TestImages, testImages, uniqueName } from './engine.ts';
 import { untilSays } from './health.ts';
 
 const engine = await containerEngine();
@@ -22,7 +22,7 @@ describe.skipIf(skipped)(`docker compose${skipped ? ` (${engine.skipped})` : ''}
   let compose: Compose | undefined;
 
   beforeAll(async () => {
-    images = await buildImages();
+    images = await testImages();
   });
 
   afterEach(async () => {
@@ -48,8 +48,10 @@ describe.skipIf(skipped)(`docker compose${skipped ? ` (${engine.skipped})` : ''}
   });
 
   it('ends with a status that is not 0 where the demo fails', async () => {
-    const project = await open({ guest: { command: ['demo', '--server', '/run/viommu', '--case', 'no-such-case'] } });
-    expect((await upTo(project, 'guest')).status).not.toBe(0);
+    const project = await open({ guest: { command: ['demo', '--server', '/run/viommu/nobody'] } });
+    const { status, output } = await upTo(project, 'guest');
+    expect(output).toMatch(/viommu: no server is to be found in \/run\/viommu\/nobody/);
+    expect(status).toBe(1);
   });
 
   it('runs four guests on one server, each with a machine of its own, and one of them again', async () => {

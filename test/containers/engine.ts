@@ -3,8 +3,9 @@
  * has found or started it (setup.ts); tests only ask.
  */
 import { randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { baseImages } from './base-images.ts';
-import { Docker } from './docker.ts';
+import type { Docker } from './docker.ts';
 
 /** Where the global set-up leaves for the workers what it has found. */
 export const ENGINE_VARIABLE = 'VIOMMU_TEST_ENGINE';
@@ -65,21 +66,40 @@ const PROXY_VARIABLES = ['http_proxy', 'https_proxy', 'no_proxy', 'HTTP_PROXY', 
 const tag = (stage: (typeof STAGES)[number]) =>
   stage === 'server' || stage === 'qemu' ? `viommu-${stage}:test` : `viommu-stage-${stage}:test`;
 
-let images: Promise<TestImages> | undefined;
+/** Where the global set-up leaves the path of the file in which the workers find the images, once they are built. */
+export const IMAGES_VARIABLE = 'VIOMMU_TEST_IMAGES';
 
-/**
- * The images, built from this checkout; fast where nothing has changed. Throws with the builder's output when that fails.
- * `VIOMMU_NODE_BASE` and `VIOMMU_DEBIAN_BASE` name other bases.
- */
-export function buildImages(): Promise<TestImages> {
-  images ??= build();
-  return images;
+/** What that file has. */
+export type BuiltImages = { readonly images: TestImages } | { readonly failed: string };
+
+const POLL_MS = 100;
+
+/** The images, built from this checkout by the global set-up. Throws with the builder's output when that failed. */
+export async function testImages(): Promise<TestImages> {
+  const path = process.env[IMAGES_VARIABLE];
+  if (path === undefined) throw new Error('There is no container engine');
+  for (;;) {
+    const built = await readBuilt(path);
+    if (built !== undefined && 'images' in built) return built.images;
+    if (built !== undefined) throw new Error(built.failed);
+    await new Promise(resolve => setTimeout(resolve, POLL_MS));
+  }
 }
 
-async function build(): Promise<TestImages> {
-  const engine = await containerEngine();
-  if ('skipped' in engine) throw new Error(`There is no container engine: ${engine.skipped}`);
-  const docker = new Docker(engine.host);
+async function readBuilt(path: string): Promise<BuiltImages | undefined> {
+  try {
+    return JSON.parse(await readFile(path, 'utf8')) as BuiltImages;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Builds the images from this checkout; fast where nothing has changed. Throws with the builder's output when that fails.
+ * `VIOMMU_NODE_BASE` and `VIOMMU_DEBIAN_BASE` name other bases.
+ */
+export async function buildImages(docker: Docker): Promise<TestImages> {
   const bases = await baseImages(docker);
   for (const stage of STAGES) {
     const start = performance.now();

@@ -7,7 +7,7 @@ import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { run } from '../../qemu/run.ts';
 import { repository } from '../support.ts';
-import { buildImages, containerEngine, type TestImages } from './engine.ts';
+import { containerEngine, type TestImages, testImages } from './engine.ts';
 
 const engine = await containerEngine();
 const reason = 'skipped' in engine ? `, skipped: ${engine.skipped}` : '';
@@ -22,7 +22,7 @@ describe.skipIf(reason !== '')(`the example project${reason}`, () => {
   let running: ChildProcess | undefined;
 
   beforeAll(async () => {
-    images = await buildImages();
+    images = await testImages();
     directory = mkdtempSync(join(tmpdir(), 'viommu-example-'));
     project = join(directory, 'driver-test');
     const mine = /\/(node_modules|build|artefacts)$/;

@@ -1,6 +1,6 @@
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Docker } from './docker.ts';
-import { buildImages, containerEngine, runLabel, type TestImages, uniqueName } from './engine.ts';
+import { containerEngine, runLabel, type TestImages, testImages, uniqueName } from './engine.ts';
 import { untilHealthy } from './health.ts';
 
 const engine = await containerEngine();
@@ -18,7 +18,7 @@ describe.skipIf(skipped)(`the images${skipped ? ` (${engine.skipped})` : ''}`, (
   const volumes: string[] = [];
 
   beforeAll(async () => {
-    images = await buildImages();
+    images = await testImages();
   });
 
   afterEach(async () => {

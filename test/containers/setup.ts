@@ -1,15 +1,30 @@
 /** The global set-up of the project `containers`: the machine's engine, or one of our own for as long as the tests run. */
 import { randomBytes } from 'node:crypto';
+import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { withLock } from '../../qemu/cache.ts';
 import { CommandMissing } from '../../qemu/run.ts';
 import { Docker } from './docker.ts';
-import { ENGINE_VARIABLE, type Engine, RUN_VARIABLE, runPrefix, TEST_LABEL } from './engine.ts';
+import {
+  type BuiltImages,
+  buildImages,
+  ENGINE_VARIABLE,
+  type Engine,
+  IMAGES_VARIABLE,
+  RUN_VARIABLE,
+  runPrefix,
+  TEST_LABEL,
+} from './engine.ts';
 import { startPrivateEngine, whyNoPrivateEngine } from './private-engine.ts';
 
 const DEFAULT_HOST = 'unix:///var/run/docker.sock';
 const say = (message: string) => console.error(`containers: ${message}`);
 
 let tearDown: (() => Promise<void>) | undefined;
+/** Resolves when the images are built, or cannot be, and that is written down. */
+let building: Promise<void> | undefined;
+let directory: string | undefined;
 
 export async function setup(): Promise<void> {
   const run = randomBytes(4).toString('hex');
@@ -18,10 +33,29 @@ export async function setup(): Promise<void> {
   if ('skipped' in engine) say(`skipped, ${engine.skipped}`);
   // Workers inherit it.
   process.env[ENGINE_VARIABLE] = JSON.stringify(engine);
+  if ('skipped' in engine) return;
+  // Other projects' tests run meanwhile; those with containers wait for it.
+  directory = await mkdtemp(join(tmpdir(), 'viommu-images-'));
+  process.env[IMAGES_VARIABLE] = join(directory, 'images.json');
+  building = buildInto(process.env[IMAGES_VARIABLE], new Docker(engine.host));
+}
+
+async function buildInto(path: string, docker: Docker): Promise<void> {
+  const built = await buildImages(docker).then(
+    (images): BuiltImages => ({ images }),
+    (error: Error): BuiltImages => ({ failed: error.message }),
+  );
+  if ('failed' in built) say(built.failed);
+  // Whoever reads it finds nothing or all.
+  await writeFile(`${path}.new`, JSON.stringify(built));
+  await rename(`${path}.new`, path);
 }
 
 export async function teardown(): Promise<void> {
+  await building;
+  if (directory !== undefined) await rm(directory, { recursive: true, force: true });
   await tearDown?.();
+  delete process.env[IMAGES_VARIABLE];
   delete process.env[ENGINE_VARIABLE];
   delete process.env[RUN_VARIABLE];
 }

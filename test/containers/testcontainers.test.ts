@@ -12,9 +12,10 @@ import {
 } from '../../src/testcontainers/viommu-container.ts';
 import '../../src/testing/vitest.ts';
 import { RecordingReader } from '../../src/trace/recording/reader.ts';
+import { moduleBytes } from '../images/module-bytes.ts';
 import { repository } from '../support.ts';
 import { Docker } from './docker.ts';
-import { buildImages, containerEngine, runLabels, type TestImages } from './engine.ts';
+import { containerEngine, runLabels, type TestImages, testImages } from './engine.ts';
 
 const engine = await containerEngine();
 const reason = 'skipped' in engine ? `, skipped: ${engine.skipped}` : '';
@@ -32,7 +33,7 @@ describe.skipIf(reason !== '')(`viommu/testcontainers${reason}`, () => {
     docker = new Docker(host);
     process.env.DOCKER_HOST = host;
     process.env.TESTCONTAINERS_RYUK_DISABLED = 'true';
-    images = await buildImages();
+    images = await testImages();
     directory = mkdtempSync(join(tmpdir(), 'viommu-testcontainers-'));
     module = await buildKernelModule({
       source: join(repository, 'examples', 'driver-test', 'driver'),
@@ -133,7 +134,7 @@ describe.skipIf(reason !== '')(`viommu/testcontainers${reason}`, () => {
 
     it('refuses a module for another kernel', async () => {
       const wrong = join(directory, 'wrong.ko');
-      writeFileSync(wrong, '\x7fELF\0vermagic=6.1.0-9-amd64 SMP \0');
+      writeFileSync(wrong, moduleBytes({ vermagic: '6.1.0-9-amd64 SMP ' }));
       await expect(guest.loadModule(wrong)).rejects.toThrow('wrong.ko was built for Linux 6.1.0-9-amd64');
     });
 

@@ -1,14 +1,14 @@
 /** `viommu test` in real guests: modules built here and stock ones, bugs on demand, scripts that hang. */
 import { createHash, randomBytes } from 'node:crypto';
-import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { GuestAgent } from '../../images/guest/agent.ts';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { GuestAgent, GuestTimeout } from '../../images/guest/agent.ts';
 import { copyIn } from '../../images/guest/copy-in.ts';
 import { launchQemu } from '../../qemu/launch.ts';
-import { provisionQemu } from '../../qemu/provision.ts';
+import { provisionGuestPackages, provisionQemu } from '../../qemu/provision.ts';
 import type { TestDocument } from '../../src/cli/driver-test/report.ts';
+import { ModuleBuilder } from '../../src/cli/driver-test/source.ts';
 import { stockGuest } from '../../src/cli/stock-guest.ts';
 import { runProgram, startProgram } from '../support.ts';
 import { READY_TIMEOUT_MS, temporaryDirectory } from './support.ts';
@@ -18,20 +18,29 @@ const source = join(folder, 'module');
 const count = join(folder, 'count.sh');
 
 const scratch = temporaryDirectory();
-afterAll(() => scratch.remove());
 const at = (name: string) => join(scratch.path, name);
+/** Everything temporary of the programs, so that what they leave is seen. */
+const temporary = at('t');
+
+beforeAll(() => {
+  mkdirSync(temporary);
+  vi.stubEnv('TMPDIR', temporary);
+});
+afterEach(() => expect(readdirSync(temporary)).toEqual([]));
+afterAll(() => {
+  vi.unstubAllEnvs();
+  scratch.remove();
+});
 
 function script(name: string, text: string): string {
   writeFileSync(at(name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
   return at(name);
 }
 
-const leftovers = () => readdirSync(tmpdir()).filter(name => name.startsWith('viommu-driver-'));
-
-async function withBug(bug: number, args: string[] = [count, '--unload']) {
+async function withBug(bug: number, args: string[] = [count, '--unload'], module = ['--module-source', source]) {
   const [run, ...more] = args;
-  const all = ['test', '--module-source', source, '--module-params', `edu-fill:bug=${bug}`, '--run', run!, ...more];
-  const { status, stdout, stderr } = await runProgram([...all, '--json']);
+  const all = [...module, '--module-params', `edu-fill:bug=${bug}`, '--run', run!, ...more];
+  const { status, stdout, stderr } = await runProgram(['test', ...all, '--json']);
   expect(stdout, stderr).toMatch(/^\{/);
   return { status, stderr, document: JSON.parse(stdout) as TestDocument };
 }
@@ -40,15 +49,21 @@ const outcomes = ({ modules, cases, unloads }: TestDocument) =>
   [...modules, ...cases, ...unloads].map(({ outcome }) => outcome);
 
 describe('a driver built from its sources', () => {
+  const built = at('edu_fill.ko');
+
+  beforeAll(async () => {
+    const { kernelRelease } = await provisionGuestPackages({ progress: () => {} });
+    const [module] = await new ModuleBuilder(scratch.path).build(source, kernelRelease);
+    writeFileSync(built, module!.bytes);
+  });
+
   it('passes where it is right: loaded, run, unloaded, nothing found', async () => {
-    const before = leftovers();
     const { status, document } = await withBug(0);
     expect(document.cases[0]!.output).toEqual(['2 transfers']);
     expect(outcomes(document)).toEqual(['passed', 'passed', 'passed']);
     expect(document).toMatchObject({ passed: true, status: 0, findings: [], bootProblems: [] });
     expect(status).toBe(0);
     expect(readdirSync(source).sort()).toEqual(['Kbuild', 'edu_fill.c']);
-    expect(leftovers()).toEqual(before);
   });
 
   it('is found out where it unmaps too early, and its scripts are in the report', async () => {
@@ -68,7 +83,7 @@ describe('a driver built from its sources', () => {
     [4, /^the guest's kernel panicked$/],
     [5, /^the kernel ended insmod: the module crashed in its init function/],
   ])('fails with bug=%d as it should, and no script is run', async (bug, reason) => {
-    const { status, document } = await withBug(bug);
+    const { status, document } = await withBug(bug, [count, '--unload'], ['--module', built]);
     expect(document.modules[0]!.reason).toMatch(reason);
     expect(outcomes(document)).toEqual(['failed', 'not-run']);
     expect(status).toBe(1);
@@ -143,7 +158,6 @@ describe('stock modules and scripts', () => {
 
 describe('--watch', () => {
   it('runs again after each change, and ends with Ctrl-C with nothing left', async () => {
-    const before = leftovers();
     cpSync(source, at('watched'), { recursive: true });
     const run = script('watched.sh', 'echo first; cat /sys/module/edu_fill/parameters/transfers');
     const watch = startProgram(['test', '--watch', '--module-source', at('watched'), '--run', run]);
@@ -157,7 +171,6 @@ describe('--watch', () => {
     const { status, stdout } = await watch.ended;
     expect(status).toBe(130);
     expect(stdout.match(/^PASSED /gm)).toHaveLength(3);
-    expect(leftovers()).toEqual(before);
   });
 });
 
@@ -167,6 +180,8 @@ describe('copyIn', () => {
 
   beforeAll(async () => {
     const quiet = () => {};
+    // It is no program's, and there as long as the tests.
+    vi.unstubAllEnvs();
     const qemu = await launchQemu({
       installation: await provisionQemu({ progress: quiet }),
       machine: {
@@ -188,7 +203,16 @@ describe('copyIn', () => {
     await end?.();
   });
 
-  it.each([0, 1, 2850, 40_000])('brings %d random bytes into a real guest', async size => {
+  it('goes on where a command does not want its input, or is given up while it waits for some', async () => {
+    const input = 'A'.repeat(100_000);
+    expect((await agent.run('head -c 5', { input })).output).toEqual(['AAAAA']);
+    expect((await agent.run('exit 3', { input })).status).toBe(3);
+    expect((await agent.run('wc -c', { input })).output).toEqual(['100000']);
+    await expect(agent.run('sleep 600', { input, timeoutMs: 1000 })).rejects.toThrow(GuestTimeout);
+    expect((await agent.run('wc -c', { input })).output).toEqual(['100000']);
+  });
+
+  it.each([0, 1, 2850, 40_000, 150_000])('brings %d random bytes into a real guest', async size => {
     const bytes = randomBytes(size);
     await copyIn(agent, bytes, `/data/a b/${size}`, 0o750);
     const { output } = await agent.run(`cd '/data/a b'; stat -c '%a %s' ${size}; sha256sum <${size}; ls | wc -l`);

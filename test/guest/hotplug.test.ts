@@ -1,7 +1,7 @@
 /** A function is taken out of a running guest and put back, while another one works. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readRegisterBase } from '../../qemu/acpi/dmar.ts';
 import { plug, unplug } from '../../qemu/hot-plug.ts';
 import { QmpError } from '../../qemu/qmp.ts';
@@ -96,7 +96,7 @@ describe('hot unplug and replug', () => {
       expect(await sh(`od -An -tu1 -j${CACHE_LINE} -N1 ${FOLDER}/config`)).toMatch(/^ +16$/);
       await unplug(qmp, 'edu0');
       expect(await sh(`[ ! -e ${FOLDER} ] && echo gone`)).toBe('gone');
-      await vi.waitFor(() => expect(footprint(server.pid).descriptors).toBeLessThan(before.descriptors));
+      await expect.poll(() => footprint(server.pid).descriptors).toBeLessThan(before.descriptors);
       await loopGoesOn();
 
       await sh('dmesg -c >/dev/null');

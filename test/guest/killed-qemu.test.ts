@@ -53,14 +53,14 @@ describe('a server whose QEMUs are killed', () => {
     const devices = ['--device', 'edu@01:00.0', '--device', 'edu@02:00.0'];
     server = startProgram(['serve', '--dir', directory.path, '--listen', 'unix', ...devices]);
     await server.says(/^ready/m);
+    const { url, token } = JSON.parse(readFileSync(join(directory.path, 'remote.json'), 'utf8'));
+    remote = await RemoteMachine.connect(url, { token });
+    // Before any QEMU has connected.
+    idle = footprint(server.pid);
     const args = await runProgram(['qemu-args', '--dir', directory.path]);
     expect(args.status, args.stderr).toBe(0);
     address = readRegisterBase(readFileSync(join(directory.path, 'dmar.aml')));
     description = checkDescription(JSON.parse(readFileSync(join(directory.path, 'machine.json'), 'utf8')));
-    const { url, token } = JSON.parse(readFileSync(join(directory.path, 'remote.json'), 'utf8'));
-    remote = await RemoteMachine.connect(url, { token });
-    await vi.waitFor(async () => expect(await connected()).toBe(0), { timeout: PATIENCE_MS });
-    idle = footprint(server.pid);
   });
 
   afterAll(async () => {
@@ -71,11 +71,6 @@ describe('a server whose QEMUs are killed', () => {
     await server?.ended;
     directory.remove();
   });
-
-  async function connected(): Promise<number> {
-    const { functions } = (await remote.statistics()) as { functions: Record<string, { connected: boolean }> };
-    return Object.values(functions).filter(one => one.connected).length;
-  }
 
   async function transfers(): Promise<number[]> {
     const { functions } = (await remote.statistics()) as unknown as Statistics;
@@ -95,7 +90,7 @@ describe('a server whose QEMUs are killed', () => {
   /** Nothing of the guests is left in the server. */
   async function settle(): Promise<void> {
     // It learns of the end by its sockets, a moment later.
-    await vi.waitFor(() => expect(footprint(server.pid).descriptors).toBe(idle.descriptors), { timeout: PATIENCE_MS });
+    await expect.poll(() => footprint(server.pid).descriptors, { timeout: PATIENCE_MS }).toBe(idle.descriptors);
     expect(footprint(server.pid).guestMappings).toBe(0);
   }
 

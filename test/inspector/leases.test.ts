@@ -12,6 +12,8 @@ import { encodeMessage } from '../../src/inspector/codec.ts';
 import type { RemoteEvent } from '../../src/inspector/protocol.ts';
 import { type LeasedMachine, RemoteMachine } from '../../src/inspector/remote-client.ts';
 import { describeMachine } from '../../src/machine/description.ts';
+import { EventLoop } from '../../src/posix/event-loop.ts';
+import { VfioUserClient } from '../../src/vfio-user/client.ts';
 import { temporaryDirectory } from '../guest/support.ts';
 import { connect as connectGuest, NEVER_MAPPED } from '../testing/support.ts';
 import { connect, later, rawClient } from './support.ts';
@@ -68,6 +70,38 @@ describe('a lease', () => {
     const { description, sockets } = await lease(url);
     expect(description).toEqual(standard);
     expect(Object.keys(sockets)).toEqual(['iommu', 'edu0']);
+  });
+
+  it('has the limits of the server, or lower ones', async () => {
+    const own = { maxDmaMaps: 100, dmaTimeout: 5000 };
+    const { url, directory } = await serveOnDemand({ description: { ...standard, limits: own } });
+    expect((await lease(url)).description.limits).toEqual(own);
+    const asked = { ...describeMachine('none', ['edu@02:00.0']), limits: { maxDmaMaps: 1 } };
+    const { description, sockets } = await lease(url, { description: asked });
+    expect(description).toEqual({ ...asked, limits: { maxDmaMaps: 1, dmaTimeout: 5000 } });
+    const loop = new EventLoop(error => {
+      throw error;
+    });
+    const client = new VfioUserClient(loop, join(directory, sockets.edu0!));
+    later(() => {
+      client.close();
+      loop.close();
+    });
+    client.negotiate();
+    const region = { size: 4096n, offset: 0n, readable: true, writable: true, descriptor: -1 };
+    client.dmaMap({ ...region, address: 0n });
+    expect(() => client.dmaMap({ ...region, address: 4096n })).toThrow(/errno 28/);
+  });
+
+  it('is refused with limits beyond those of the server', async () => {
+    const { url, server } = await serveOnDemand({ description: { ...standard, limits: { maxDmaMaps: 100 } } });
+    for (const limits of [{ maxDmaMaps: 101 }, { dmaTimeout: 600_000 }]) {
+      await expect(lease(url, { description: { ...standard, limits } })).rejects.toMatchObject({
+        code: 'bad-arguments',
+        message: expect.stringMatching(/^the limit \w+ is at most \d+ \w+ here/),
+      });
+    }
+    expect(server.machines).toEqual([]);
   });
 
   it('can be held twice at once, by one client or two', async () => {

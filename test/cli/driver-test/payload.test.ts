@@ -1,16 +1,15 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { writeCpio } from '../../../images/guest/cpio.ts';
+import { readModuleInfo } from '../../../images/guest/module-info.ts';
 import type { TestKernel } from '../../../src/cli/driver-test/kernel.ts';
-import { readModuleInfo } from '../../../src/cli/driver-test/modinfo.ts';
 import { isInArchive, makePayload, writeArchive } from '../../../src/cli/driver-test/payload.ts';
 import { planTest, type TestFlags } from '../../../src/cli/driver-test/plan.ts';
 import { ModuleBuilder } from '../../../src/cli/driver-test/source.ts';
+import { moduleBytes } from '../../images/module-bytes.ts';
 import { readCpio } from '../../images/read-cpio.ts';
-import { moduleBytes } from './support.ts';
 
 let directory: string;
 let kernel: TestKernel;
@@ -60,7 +59,7 @@ describe('makePayload', () => {
   it('has the bytes of each module where insmod looks for it', async () => {
     const { modules, files } = await payload({ module: ['wanted'] });
     const bytes = new Map(files.map(one => [one.guestPath, one.bytes]));
-    expect(modules.map(({ guestPath }) => readModuleInfo(bytes.get(guestPath)!, guestPath).name)).toEqual([
+    expect(modules.map(({ guestPath }) => readModuleInfo(bytes.get(guestPath)!)?.name)).toEqual([
       'far',
       'near',
       'wanted',
@@ -114,33 +113,5 @@ describe('writeArchive', () => {
       true,
       true,
     ]);
-  });
-});
-
-describe('readModuleInfo', () => {
-  it('reads name and dependencies', () => {
-    const bytes = moduleBytes({ license: 'GPL', depends: 'a,b_c', name: 'my' });
-    expect(readModuleInfo(bytes, 'my.ko')).toEqual({ name: 'my', depends: ['a', 'b_c'] });
-  });
-
-  it('throws nothing but its own complaint, whatever the bytes are', () => {
-    const whole = moduleBytes({ name: 'my', depends: '' });
-    fc.assert(
-      fc.property(
-        fc.nat(whole.length - 1),
-        fc.integer({ min: 0, max: 255 }),
-        fc.nat(whole.length),
-        (at, value, end) => {
-          const bytes = Buffer.from(whole);
-          bytes[at] = value;
-          try {
-            readModuleInfo(bytes.subarray(0, end), 'x.ko');
-          } catch (error) {
-            expect((error as Error).message).toMatch(/^x\.ko is no kernel module/);
-          }
-        },
-      ),
-      { numRuns: 2000 },
-    );
   });
 });

@@ -86,6 +86,11 @@ describe('planTest', () => {
       () => plan({ run: [at('a/test.sh')], file: [`${at('data')}:/x`, `${at('my.ko')}:/x`] }),
       /already goes to \/x/,
     ],
+    [
+      'a relative place',
+      () => plan({ run: [at('a/test.sh')], file: [`${at('data')}:etc/x`] }),
+      /'etc\/x' is relative: a path in the guest begins with \//,
+    ],
     ['a file for the kernel', () => plan({ run: [at('a/test.sh')], file: [`${at('data')}:/sys/x`] }), /the kernel's/],
   ])('refuses %s', (_, make, message) => {
     expect(make).toThrow(UsageError);

@@ -1,7 +1,7 @@
 /** What runs a case in the guest, with the host's shell. A case that waited for `sleep 1000` would be the end of its test. */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { run } from '../../../qemu/run.ts';
 import { temporaryDirectory } from '../../guest/support.ts';
 import { repository } from '../../support.ts';
@@ -49,7 +49,7 @@ describe('a case', () => {
   it('ends when it has ended itself, and what it leaves is killed', async () => {
     const ended = await runCase('sleep 1000 & echo $! >left; echo done');
     expect(ended).toEqual({ status: 0, stdout: 'done\n', isLate: false });
-    await vi.waitFor(() => expect(isAlive('left')).toBe(false));
+    await expect.poll(() => isAlive('left')).toBe(false);
   });
 
   it('leaves nothing in another session either', async () => {
@@ -57,12 +57,12 @@ describe('a case', () => {
       `setsid sh -c 'echo $$ >left; exec sleep 1000' & until [ -s left ]; do :; done; echo done`,
     );
     expect(ended).toEqual({ status: 0, stdout: 'done\n', isLate: false });
-    await vi.waitFor(() => expect(isAlive('left')).toBe(false));
+    await expect.poll(() => isAlive('left')).toBe(false);
   });
 
   it('is killed after its time, with what it started, and what it said is not lost', async () => {
     const ended = await runCase(`setsid sh -c 'echo $$ >left; exec sleep 1000' & echo begun; sleep 1000`, '1');
     expect(ended).toEqual({ status: 137, stdout: 'begun\n', isLate: true });
-    await vi.waitFor(() => expect(isAlive('left')).toBe(false));
+    await expect.poll(() => isAlive('left')).toBe(false);
   });
 });

@@ -58,13 +58,14 @@ class FakeAgent implements BrokeredAgent {
 
   /** The nth command that began, once it has. */
   async command(number: number): Promise<Running> {
-    await vi.waitFor(() => expect(this.begun.length).toBeGreaterThan(number));
+    await expect.poll(() => this.begun.length).toBeGreaterThan(number);
     return this.begun[number]!;
   }
 
   async named(name: string): Promise<Running> {
     return await vi.waitFor(
       () => this.begun.find(({ command }) => command === name) ?? Promise.reject(new Error(name)),
+      { timeout: 20_000 },
     );
   }
 }
@@ -114,7 +115,7 @@ describe('a command', () => {
     const running = await agent.command(0);
     expect(running.command).toBe('make noise');
     running.say('one');
-    await vi.waitFor(() => expect(lines).toEqual(['one']));
+    await expect.poll(() => lines).toEqual(['one']);
     running.say('zwei ü "quoted"');
     running.end(7);
     expect(await result).toEqual({ status: 7, output: ['one', 'zwei ü "quoted"'] });
@@ -163,7 +164,7 @@ describe('a command', () => {
     const running = await agent.command(0);
     const next = stays.run('next');
     leaves.close();
-    await vi.waitFor(() => expect(running.options.signal?.aborted).toBe(true));
+    await expect.poll(() => running.options.signal?.aborted).toBe(true);
     (await agent.named('true')).end(0);
     (await agent.named('next')).end(0);
     expect((await next).status).toBe(0);

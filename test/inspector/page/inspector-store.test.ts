@@ -6,7 +6,7 @@ import { traceRow } from '../../../src/inspector/page/store/trace-row.ts';
 import { EventClass } from '../../../src/trace/event-kinds.ts';
 import { connect, serve, storeOf } from './support.ts';
 
-const until = (condition: () => void) => vi.waitFor(condition, { timeout: 4000, interval: 10 });
+const until = (condition: () => void) => vi.waitFor(condition, { timeout: 20_000, interval: 10 });
 const { dma, mapping, attach, fault } = EventClass;
 
 describe('a connection', () => {
