@@ -9,11 +9,12 @@ import { ConnectionError, RemoteMachine } from '../inspector/remote-client.ts';
 import { checkDescription, DescriptionError, type MachineDescription } from '../machine/description.ts';
 import { IOMMU_ID } from '../machine/machine.ts';
 import type { TraceEvent } from '../trace/trace.ts';
+import { readNamed, tokenOf } from './client-access.ts';
 import { CommandFailure, UsageError } from './errors.ts';
 import { eventToJson, formatEvent, isNotable, printable } from './event-printer.ts';
 import { catchInterrupt, Interrupted, type Interruption, unlessInterrupted } from './interrupt.ts';
 import { MACHINE_FILE } from './serve-directory.ts';
-import { graceUpTo, readNamed } from './server-options.ts';
+import { graceUpTo } from './server-options.ts';
 
 interface BridgeFlags {
   readonly dir: string;
@@ -93,7 +94,7 @@ export function addBridge(program: Command): void {
 
 async function bridge(flags: BridgeFlags): Promise<void> {
   const directory = resolve(flags.dir);
-  const access = { token: tokenFrom(flags), ca: flags.ca === undefined ? undefined : readNamed(flags.ca) };
+  const access = { token: tokenOf(flags), ca: flags.ca === undefined ? undefined : readNamed(flags.ca) };
   const interruption = catchInterrupt();
   try {
     const machine = await findUnlessInterrupted(interruption, flags, access);
@@ -255,13 +256,6 @@ function sayEnd({ functions }: BridgeStatistics, flags: BridgeFlags): void {
 function printEvent(event: TraceEvent, flags: BridgeFlags): void {
   const notable = isNotable(event) || event.kind.startsWith('link.');
   if (flags.verbose || notable) console.log(flags.json ? eventToJson(event) : formatEvent(event));
-}
-
-function tokenFrom({ token, tokenFile }: BridgeFlags): string | undefined {
-  const given = tokenFile === undefined ? token || undefined : readNamed(tokenFile).toString('utf8').trim();
-  if (given === undefined || /^[\x21-\x7e]+$/.test(given)) return given;
-  const where = tokenFile === undefined ? 'the token' : tokenFile;
-  throw new UsageError(`${where} is empty, or has blanks, line ends or other characters that no token has`);
 }
 
 function never(): Promise<string> {

@@ -17,7 +17,7 @@ import { GuestRun } from './guest-run.ts';
 import { catchInterrupt, unlessInterrupted } from './interrupt.ts';
 import { judgeKernelLog } from './kernel-log.ts';
 import type { GuestMachine } from './machine-access.ts';
-import { addIommuOptions, addPollOption, type MachineFlags, withPolling } from './machine-options.ts';
+import { addIommuOptions, addLimitOption, addPollOption, type MachineFlags, withServing } from './machine-options.ts';
 import { printProgress } from './progress.ts';
 import { addSanitizeOptions, checkSanitizeFlags, type SanitizeFlags } from './sanitize-options.ts';
 import { addServerOptions, machineSource, type ServerFlags } from './server-options.ts';
@@ -27,7 +27,7 @@ interface DemoFlags
   extends GuestFlags,
     SanitizeFlags,
     ServerFlags,
-    Pick<MachineFlags, 'cachingMode' | 'compat' | 'pollUs'> {
+    Pick<MachineFlags, 'cachingMode' | 'compat' | 'pollUs' | 'limit'> {
   readonly iommu: DemoIommu;
   readonly topology: TopologyKind;
   readonly rounds: number;
@@ -84,7 +84,8 @@ export function addDemo(program: Command): void {
     .option('--json', 'print one JSON document instead of a table')
     .option('--verbose', "also print the guest kernel's log and every event of the server")
     .addHelpText('after', EXAMPLES);
-  addSanitizeOptions(addServerOptions(addGuestOptions(addPollOption(addIommuOptions(command))))).action(demo);
+  const machine = addLimitOption(addPollOption(addIommuOptions(command)));
+  addSanitizeOptions(addServerOptions(addGuestOptions(machine))).action(demo);
 }
 
 async function demo(flags: DemoFlags): Promise<void> {
@@ -139,7 +140,7 @@ async function prepareAndStart(flags: DemoFlags): Promise<DemoRun> {
   // The cases that forget a flush on purpose are told of.
   const checkStale = flags.iommu === 'dma-iommu';
   const described = describeMachine(flags.iommu, devices, { cachingMode, compat, checkStale });
-  const description = withPolling(described, flags.pollUs);
+  const description = withServing(described, flags);
   const installation = await provisionQemu({ progress: printProgress, ...(flags.qemu ? { path: flags.qemu } : {}) });
   const boot = await stockGuest(commandLine(flags));
   const configuration = await guestConfiguration(flags, installation, description, boot);

@@ -1,15 +1,13 @@
 /** One guest with a machine of ours behind it: have it served, learn where the IOMMU is, write the tables, start QEMU; and end it all. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { endWithProcess } from '../../qemu/children.ts';
 import type { MachineConfiguration } from '../../qemu/command-line.ts';
 import { forgetIommuBar } from '../../qemu/firmware-probe.ts';
 import { launchQemu, type RunningQemu } from '../../qemu/launch.ts';
+import { makeOwnDirectory } from '../../qemu/own-directory.ts';
 import type { Progress } from '../../qemu/progress.ts';
 import type { QemuInstallation } from '../../qemu/provision.ts';
 import type { MachineDescription } from '../machine/description.ts';
 import type { MachineHost } from '../machine/host.ts';
+import type { TemporaryDirectory } from '../posix/temporary-directory.ts';
 import type { SanitizePolicy } from '../trace/sanitizer/policy.ts';
 import type { TraceEvent } from '../trace/trace.ts';
 import { acpiTables, needsTables } from './acpi-tables.ts';
@@ -46,7 +44,7 @@ export class GuestRun<Machine extends GuestMachine = MachineHost> {
     readonly qemu: RunningQemu,
     /** Rejects when the guest cannot be right any more: the IOMMU moved, or the machine ended. */
     readonly broken: Promise<never>,
-    private readonly removeFiles: () => void,
+    private readonly directory: TemporaryDirectory,
   ) {}
 
   /** The machine is served by this process. */
@@ -56,19 +54,19 @@ export class GuestRun<Machine extends GuestMachine = MachineHost> {
 
   static async startFrom<From extends GuestMachine>(options: SourcedRunOptions<From>): Promise<GuestRun<From>> {
     const { description, sanitize, source } = options;
-    const { directory, removeFiles } = temporaryDirectory();
+    const directory = makeOwnDirectory('run');
     let host: From | undefined;
     try {
-      host = await source.start({ description, directory, sanitize });
+      host = await source.start({ description, directory: directory.path, sanitize });
       const address = needsTables(description) ? await askPlacement(question(options), host) : undefined;
       host.on('event', options.onEvent);
       await options.prepare?.(host);
       const broken = watch(host, options, address);
       const qemu = await launchUnless(broken, host, options, address);
-      return new GuestRun(host, qemu, broken, removeFiles);
+      return new GuestRun(host, qemu, broken, directory);
     } catch (error) {
       await host?.stop();
-      removeFiles();
+      directory.remove();
       throw error;
     }
   }
@@ -77,22 +75,8 @@ export class GuestRun<Machine extends GuestMachine = MachineHost> {
   async close(): Promise<void> {
     await this.qemu.quit();
     await this.host.stop();
-    this.removeFiles();
+    this.directory.remove();
   }
-}
-
-/** Goes with this process, whichever way that ends. */
-function temporaryDirectory(): { readonly directory: string; removeFiles(): void } {
-  const directory = mkdtempSync(join(tmpdir(), 'viommu-'));
-  const remove = () => rmSync(directory, { recursive: true, force: true });
-  const release = endWithProcess({ endNow: remove, askToEnd() {} });
-  return {
-    directory,
-    removeFiles() {
-      remove();
-      release();
-    },
-  };
 }
 
 function question({

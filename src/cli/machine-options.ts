@@ -5,12 +5,15 @@ import { kinds } from '../devices/kinds.ts';
 import {
   COMPATS,
   checkDescription,
+  checkLimits,
   describeMachine,
   IOMMU_KINDS,
   MAX_POLL_MICROSECONDS,
   type MachineDescription,
   type PollMicroseconds,
 } from '../machine/description.ts';
+import { checkLimit, LimitError, limitRange } from '../vfio-user/limit-settings.ts';
+import { type GivenLimits, type LimitDefinition, limitNames, limitTable } from '../vfio-user/limit-table.ts';
 import { UsageError } from './errors.ts';
 
 export interface MachineFlags {
@@ -21,11 +24,12 @@ export interface MachineFlags {
   readonly checkStale?: boolean;
   readonly machine?: string;
   readonly pollUs?: PollMicroseconds;
+  readonly limit?: GivenLimits;
 }
 
 export function addMachineOptions(command: Command): Command {
   const list = kinds.map(one => one.kind).join(', ');
-  return addPollOption(addIommuOptions(command))
+  return addLimitOption(addPollOption(addIommuOptions(command)))
     .addOption(new Option('--iommu <kind>', 'which IOMMU the machine has').choices([...IOMMU_KINDS]))
     .option(
       '--device <device>',
@@ -60,14 +64,53 @@ function parsePolling(text: string): PollMicroseconds {
   throw new InvalidArgumentError(`Write 'auto' or a whole number of microseconds from 0 to ${MAX_POLL_MICROSECONDS}.`);
 }
 
-/** The machine with the polling that a flag asks for, if any. */
-export function withPolling(machine: MachineDescription, pollUs: PollMicroseconds | undefined): MachineDescription {
-  return pollUs === undefined ? machine : { ...machine, pollMicroseconds: pollUs };
+/** For what serves a machine. */
+export function addLimitOption(command: Command): Command {
+  return command.option(
+    '--limit <name=value>',
+    `a limit of each client's connection, such as maxDmaMaps=4096; may be given again (names: ${limitNames.join(', ')})`,
+    parseLimit,
+  );
+}
+
+/** What `--help` says of each. */
+export function limitsHelp(): string {
+  const width = Math.max(...limitNames.map(name => name.length));
+  const lines = limitNames.map(name => {
+    const { what, default: usual }: LimitDefinition = limitTable[name];
+    return `  ${name.padEnd(width)}  ${limitRange(name)} ${what.replaceAll('`', '')} (default: ${usual})`;
+  });
+  return `\nLimits (--limit), of each client's connection:\n${lines.join('\n')}\n`;
+}
+
+function parseLimit(text: string, before: GivenLimits = {}): GivenLimits {
+  const at = text.indexOf('=');
+  const name = at < 0 ? text : text.slice(0, at);
+  const digits = at < 0 ? '' : text.slice(at + 1);
+  try {
+    checkLimit(name, /^[0-9]+$/.test(digits) ? Number(digits) : digits);
+    return { ...before, [name]: Number(digits) };
+  } catch (error) {
+    if (error instanceof LimitError) throw new InvalidArgumentError(`Write NAME=VALUE: ${error.message}.`);
+    throw error;
+  }
+}
+
+/** The machine with the polling and the limits that flags ask for, if any. Throws a DescriptionError. */
+export function withServing(
+  machine: MachineDescription,
+  { pollUs, limit }: Pick<MachineFlags, 'pollUs' | 'limit'>,
+): MachineDescription {
+  return {
+    ...machine,
+    ...(pollUs === undefined ? {} : { pollMicroseconds: pollUs }),
+    ...(limit === undefined ? {} : { limits: checkLimits({ ...machine.limits, ...limit }) }),
+  };
 }
 
 /** The machine that the flags ask for; `devices` are its endpoints where no flag names any. */
 export function machineFromFlags(flags: MachineFlags, devices: readonly string[]): MachineDescription {
-  return withPolling(describedBy(flags, devices), flags.pollUs);
+  return withServing(describedBy(flags, devices), flags);
 }
 
 function describedBy(flags: MachineFlags, devices: readonly string[]): MachineDescription {

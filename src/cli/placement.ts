@@ -1,9 +1,7 @@
 /** Where the firmware puts the IOMMU's registers in a configuration: asked of the firmware itself, against a machine of ours. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { MachineConfiguration } from '../../qemu/command-line.ts';
 import { type ProbeOptions, probeIommuBar } from '../../qemu/firmware-probe.ts';
+import { makeOwnDirectory } from '../../qemu/own-directory.ts';
 import type { Progress } from '../../qemu/progress.ts';
 import type { QemuInstallation } from '../../qemu/provision.ts';
 import { findKind } from '../devices/kinds.ts';
@@ -48,15 +46,15 @@ export async function askPlacement(
 
 /** The same against a machine made for the question alone. */
 export async function findPlacement(question: PlacementQuestion): Promise<bigint> {
-  const directory = mkdtempSync(join(tmpdir(), 'viommu-probe-'));
+  const directory = makeOwnDirectory('probe');
   try {
-    const host = await MachineHost.start(question.description, directory);
+    const host = await MachineHost.start(question.description, directory.path);
     try {
       return await askPlacement(question, host);
     } finally {
       await host.stop();
     }
   } finally {
-    rmSync(directory, { recursive: true, force: true });
+    directory.remove();
   }
 }

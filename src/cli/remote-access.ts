@@ -1,6 +1,4 @@
 /** How a command reaches a running server, and shows what it answers. */
-
-import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { Named } from '../inspector/protocol.ts';
@@ -8,13 +6,13 @@ import { RemoteError } from '../inspector/protocol.ts';
 import { ConnectionError, RemoteMachine } from '../inspector/remote-client.ts';
 import { REMOTE_FILE, type RemoteAddress, readRemoteFile } from '../inspector/remote-file.ts';
 import type { Answer } from '../iommu/dma-iommu/operations.ts';
+import { readNamed, type TokenFlags, tokenOf, tokenOfEnvironment } from './client-access.ts';
 import { CommandFailure, ExitStatus, UsageError } from './errors.ts';
 
 /** Which server is meant. */
-export interface ServerFlags {
+export interface ServerFlags extends Pick<TokenFlags, 'tokenFile'> {
   readonly dir?: string;
   readonly connect?: string;
-  readonly tokenFile?: string;
   readonly ca?: string;
 }
 
@@ -67,7 +65,7 @@ export async function withServer<T>(
   machine?: string,
 ): Promise<T> {
   const { url, token } = addressFrom(flags);
-  const ca = flags.ca === undefined ? undefined : readText(flags.ca);
+  const ca = flags.ca === undefined ? undefined : readNamed(flags.ca);
   try {
     const server = await RemoteMachine.connect(url, { token, ca, machine });
     try {
@@ -84,7 +82,7 @@ export async function withServer<T>(
 
 /** Where the flags say that the server is, with the token if one is known. Throws a `UsageError`. */
 export function addressFrom(flags: ServerFlags): RemoteAddress {
-  const token = flags.tokenFile === undefined ? undefined : readText(flags.tokenFile).trim();
+  const token = tokenOf(flags);
   // An address that was given beats a directory that may come from the environment.
   if (flags.connect !== undefined) return { url: flags.connect, token: token ?? tokenOfEnvironment() };
   if (flags.dir === undefined) {
@@ -97,18 +95,6 @@ export function addressFrom(flags: ServerFlags): RemoteAddress {
     );
   }
   return { url: address.url, token: token ?? address.token };
-}
-
-function tokenOfEnvironment(): string | undefined {
-  return process.env.VIOMMU_TOKEN || undefined;
-}
-
-function readText(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    throw new UsageError(`cannot read ${path}: ${(error as Error).message}`);
-  }
 }
 
 /** The status' name first, then one line for each output. Not a success: exit status 1. */

@@ -10,7 +10,7 @@ import { DebugSession } from './debug-session.ts';
 import { CommandFailure } from './errors.ts';
 import { eventToJson, formatEvent, isNotable } from './event-printer.ts';
 import { catchInterrupt } from './interrupt.ts';
-import { addMachineOptions, type MachineFlags, machineFromFlags } from './machine-options.ts';
+import { addMachineOptions, limitsHelp, type MachineFlags, machineFromFlags } from './machine-options.ts';
 import { IOMMU_PLACED } from './placement.ts';
 import { addSanitizeOptions, checkSanitizeFlags, type SanitizeFlags } from './sanitize-options.ts';
 import { DMAR_FILE, MACHINE_FILE } from './serve-directory.ts';
@@ -36,6 +36,8 @@ Examples:
     $ viommu serve --dir /tmp/m --sanitize all --record run.viommu --report findings.json
   The same with the inspector's page for a browser on this machine:
     $ viommu serve --dir /tmp/m --inspect
+  The same with limits: at most 1024 DMA regions, and two seconds for the answer to a DMA message:
+    $ viommu serve --dir /tmp/m --limit maxDmaMaps=1024 --limit dmaTimeout=2000
   A server that makes a machine for each client that asks, at most 4 at once ('viommu demo --server /tmp/m'):
     $ viommu serve --dir /tmp/m --on-demand 4
   The same for clients on other hosts, too; they need the token that is in /tmp/m/remote.json:
@@ -66,7 +68,7 @@ export function addServe(program: Command): void {
     .option('--inspect [[host:]port]', "serve the inspector's page there, beside the remote API; its URL is printed")
     .option('--json', 'print events as JSON lines')
     .option('--verbose', 'print every event, not only faults and clients')
-    .addHelpText('after', EXAMPLES + ENVIRONMENT);
+    .addHelpText('after', EXAMPLES + limitsHelp() + ENVIRONMENT);
   addSanitizeOptions(addMachineOptions(addListenOptions(command))).action(serve);
 }
 

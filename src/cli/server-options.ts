@@ -1,17 +1,15 @@
 /** `--server`: the flags by which a command that runs a guest is told to take its machine from a server elsewhere. */
-import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { REMOTE_FILE, type RemoteFile, readRemoteFile } from '../inspector/remote-file.ts';
+import { readNamed, type TokenFlags, tokenOf, tokenOfEnvironment } from './client-access.ts';
 import { CommandFailure, UsageError } from './errors.ts';
 import { type GuestMachine, localMachines, type MachineSource } from './machine-access.ts';
 import { serverMachines } from './server-machine.ts';
 import type { ServerPlace } from './server-place.ts';
 
-export interface ServerFlags {
+export interface ServerFlags extends TokenFlags {
   readonly server?: string;
-  readonly token?: string;
-  readonly tokenFile?: string;
   readonly ca?: string;
   /** Seconds. */
   readonly grace?: number;
@@ -69,10 +67,10 @@ export function serverPlace(flags: ServerFlags, environment: NodeJS.ProcessEnv =
     }
     return undefined;
   }
-  const token = flags.tokenFile === undefined ? flags.token : readNamed(flags.tokenFile).toString('utf8').trim();
+  const token = tokenOf(flags);
   const ca = flags.ca === undefined ? undefined : readNamed(flags.ca);
   if (URL_PATTERN.test(server)) {
-    const known = token ?? (environment.VIOMMU_TOKEN || undefined);
+    const known = token ?? tokenOfEnvironment(environment);
     return { kind: 'url', url: server, token: known, ca, graceMilliseconds: (grace ?? DEFAULT_GRACE_SECONDS) * 1000 };
   }
   if (server.includes('://')) {
@@ -99,15 +97,6 @@ function addressIn(directory: string, server: string): RemoteFile {
   throw new CommandFailure(
     `no server is to be found in ${directory} (it has no ${REMOTE_FILE}): start 'viommu serve --dir ${server} --on-demand' first`,
   );
-}
-
-/** A file that an option names. Throws a `UsageError`. */
-export function readNamed(path: string): Buffer {
-  try {
-    return readFileSync(path);
-  } catch (error) {
-    throw new UsageError(`cannot read ${path}: ${(error as Error).message}`);
-  }
 }
 
 /** What `--grace` takes: seconds from 0 to `most`. */

@@ -38,6 +38,7 @@ import type { SubscriptionCounts } from './subscriptions.ts';
 
 export { ConnectionError, type LeaseOptions };
 
+/** For `RemoteMachine.connect`. */
 export interface ConnectOptions extends LinkOptions {
   /** Which of the server's machines is meant; may be missing where it has one. */
   readonly machine?: string | undefined;
@@ -66,8 +67,11 @@ export interface LeasedMachine {
 
 /** What a machine is, and what its records mean. */
 export interface MachineFacts {
+  /** Its name. */
   readonly machine: string;
+  /** As `checkDescription` of viommu/machine/description takes it. */
   readonly description: unknown;
+  /** What the words of its records mean. */
   readonly kinds: readonly EventKind[];
   /** It is a recorded file. */
   readonly replays: boolean;
@@ -79,9 +83,11 @@ const NO_RECORDS = new Int32Array(0);
 
 /** Records as they come from a running machine. */
 export interface RemoteRecording {
+  /** What the machine is. */
   readonly machine: MachineDescription;
   /** What the records mean. */
   readonly kinds: readonly EventKind[];
+  /** No more records come when this is settled. */
   stop(): Promise<void>;
 }
 
@@ -92,7 +98,10 @@ export interface RemoteRecording {
  */
 export type RemoteRecords = (words: Int32Array, dropped: number) => unknown;
 
-/** A machine on a running server. */
+/**
+ * A machine on a running server. What is asked rejects with a `ConnectionError` where the connection is lost, and with a `RemoteError` where
+ * the server refuses; docs/remote-api.md has the requests.
+ */
 export class RemoteMachine {
   /** Ends with the connection; tells why. */
   readonly closed: Promise<ConnectionError>;
@@ -147,6 +156,7 @@ export class RemoteMachine {
     return (await this.request(operation, args)) as Named<OperationAnswer<Name>>;
   }
 
+  /** Names of all machines of the server. */
   async machines(): Promise<string[]> {
     return (await this.serve<{ machines: string[] }>('machines')).machines;
   }
@@ -162,22 +172,27 @@ export class RemoteMachine {
     return machines;
   }
 
+  /** What the machine is, and what its records mean. */
   async describe(): Promise<MachineFacts> {
     return await this.serve<MachineFacts>('describe');
   }
 
+  /** IoGetIommuInterface or IoGetIommuInterfaceEx of a dma-iommu. */
   async getInterface(args: InterfaceArguments): Promise<Named<InterfaceAnswer>> {
     return await this.serve('interface', args);
   }
 
+  /** What an access of a device would come to, without doing it; of a dma-iommu. */
   async probe(args: ProbeArguments): Promise<ProbeAnswer> {
     return (await this.serve<{ probe: ProbeAnswer }>('probe', args)).probe;
   }
 
+  /** What the machine counted since its start. */
   async statistics(): Promise<Readonly<Record<string, unknown>>> {
     return (await this.serve<{ statistics: Record<string, unknown> }>('statistics')).statistics;
   }
 
+  /** Domains, attachments, devices and tokens of a dma-iommu, as they are now. */
   async snapshot(): Promise<Snapshot> {
     return (await this.serve<{ snapshot: Snapshot }>('snapshot')).snapshot;
   }
@@ -191,14 +206,17 @@ export class RemoteMachine {
     return (await this.link.subscribe(request, listener)).subscription;
   }
 
+  /** Ends a subscription; gives what it sent and dropped. */
   async unsubscribe(subscription: number): Promise<SubscriptionCounts> {
     return await this.link.unsubscribe(subscription);
   }
 
+  /** What the sanitizer found so far. */
   async findings(): Promise<FindingsAnswer> {
     return await this.serve<FindingsAnswer>('findings');
   }
 
+  /** What is mapped and attached, as the sanitizer knows it. */
   async mappings(): Promise<MappingsAnswer> {
     return await this.serve<MappingsAnswer>('mappings');
   }
@@ -230,10 +248,12 @@ export class RemoteMachine {
     await this.serve('releaseInjection', { injection });
   }
 
+  /** Takes a rule back, and lets go what it holds. */
   async removeInjection(injection: number): Promise<void> {
     await this.serve('removeInjection', { injection });
   }
 
+  /** All rules that are there, used up or not. */
   async injections(): Promise<readonly InjectionState[]> {
     return (await this.serve<{ injections: InjectionState[] }>('injections')).injections;
   }
@@ -263,6 +283,7 @@ export class RemoteMachine {
     return await this.serve<QueueAnswer>('queue');
   }
 
+  /** Serves no client and does no work of endpoints or of the IOMMU from here on; what comes waits. */
   async pause(): Promise<StateAnswer> {
     return await this.serve<StateAnswer>('pause');
   }
@@ -272,6 +293,7 @@ export class RemoteMachine {
     return await this.serve<StepAnswer>('step', { what });
   }
 
+  /** Goes on after a pause. */
   async resume(): Promise<StateAnswer> {
     return await this.serve<StateAnswer>('resume');
   }

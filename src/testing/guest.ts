@@ -11,12 +11,15 @@ const MEMORY_BYTES = 16 * 1024 * 1024;
 const UNTIL_TIMEOUT_MS = 5000;
 const IOMMU = 'iommu';
 
+/** For `TestGuest`. */
 export interface GuestOptions {
   /** RAM from guest-physical address 0 on. Default: 16 MiB. */
   readonly memoryBytes?: number;
 }
 
+/** A guest without a processor: RAM, and registers of the machine's functions to read and write. */
 export class TestGuest {
+  /** Its RAM, which the machine's functions reach by DMA. */
   readonly memory: GuestRam;
   private readonly loop: EventLoop;
   private readonly functions = new Map<string, GuestFunction>();

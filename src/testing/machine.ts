@@ -2,8 +2,6 @@
  * Machines for tests: start one in this process, or attach to one that is being served; wait for what happens, ask what was found,
  * make things go wrong on purpose.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ConnectOptions, RemoteMachine } from '../inspector/remote-client.ts';
 import { readRemoteFile } from '../inspector/remote-file.ts';
@@ -12,6 +10,7 @@ import { describeMachine, type IommuKindName, type MachineDescription } from '..
 import { MachineHost } from '../machine/host.ts';
 import type { InjectionRule } from '../machine/injection/rules.ts';
 import type { MachineEvent } from '../machine/operations-command.ts';
+import { makeTemporaryDirectory } from '../posix/temporary-directory.ts';
 import { parseClasses } from '../trace/event-filter.ts';
 import { EventClass } from '../trace/event-kinds.ts';
 import type { DetectorName } from '../trace/sanitizer/detectors.ts';
@@ -39,11 +38,13 @@ export const TIMEOUT_MS = 10_000;
 const CLASSES = 'translation,dma,mapping,attach,invalidation,fault,interrupt';
 const FOR_TRANSLATIONS = EventClass.translation | EventClass.dma;
 
+/** For whoever looks at a machine. */
 export interface WatchOptions {
   /** Which classes of records to keep, as for `viommu record --class`. Default: all but registers, connections and notes. */
   readonly record?: string | undefined;
 }
 
+/** For `startMachine`. */
 export interface StartOptions extends WatchOptions {
   /** Default: what `iommu` and `devices` say. */
   readonly machine?: MachineDescription;
@@ -57,6 +58,7 @@ export interface StartOptions extends WatchOptions {
   readonly sanitize?: string | SanitizePolicy;
 }
 
+/** For `attachMachine`: one of `directory` and `url`. */
 export interface AttachOptions extends WatchOptions, ConnectOptions {
   /** The directory of `viommu serve --listen`. */
   readonly directory?: string;
@@ -64,6 +66,7 @@ export interface AttachOptions extends WatchOptions, ConnectOptions {
   readonly url?: string;
 }
 
+/** For what waits. */
 export interface WaitOptions {
   /** Default: 10 seconds. */
   readonly timeoutMs?: number;
@@ -73,13 +76,11 @@ export interface WaitOptions {
 export async function startMachine(options: StartOptions = {}): Promise<TestMachine> {
   const { iommu = 'vtd', devices = ['edu@01:00.0', 'edu@02:00.0'] } = options;
   const description = options.machine ?? describeMachine(iommu, devices);
-  const own = options.directory === undefined;
   const { sanitize } = options;
   const policy = typeof sanitize === 'string' ? parsePolicy(sanitize) : sanitize;
-  const directory = options.directory ?? mkdtempSync(join(tmpdir(), 'viommu-'));
-  const remove = () => {
-    if (own) rmSync(directory, { recursive: true, force: true });
-  };
+  const own = options.directory === undefined ? makeTemporaryDirectory('testing') : undefined;
+  const directory = options.directory ?? own!.path;
+  const remove = () => own?.remove();
   try {
     const host = await MachineHost.start(description, directory, { sanitize: policy });
     return await TestMachine.watch(hostAccess(host), { ...options, sockets: host.sockets, whenStopped: remove });
@@ -122,6 +123,7 @@ interface WatchedMachine extends WatchOptions {
   readonly whenStopped?: () => void;
 }
 
+/** A machine that a test looks at: what `startMachine`, `attachMachine` and `watchMachine` give. */
 export class TestMachine {
   /** What was recorded since the start. */
   readonly records: RecordLog;
@@ -186,6 +188,7 @@ export class TestMachine {
     return (await this.access.mappings()).attachments;
   }
 
+  /** What the machine counted since its start. */
   statistics(): Promise<object> {
     return this.access.statistics();
   }

@@ -17,6 +17,7 @@ import {
 import { TestMachine, type WaitOptions } from './machine.ts';
 import { describeExpected, describeRun, describeTranslations, type ExpectedTranslation } from './translations.ts';
 
+/** For `toHaveNoFindings`. */
 export interface NoFindingsOptions {
   /** Whether notes count as well. Default: no. */
   readonly notes?: boolean;

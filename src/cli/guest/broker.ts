@@ -162,7 +162,7 @@ export class GuestBroker {
       const left = await this.untilFree(timeoutMs, signal);
       const limit = left === undefined ? {} : { timeoutMs: left };
       try {
-        return await this.agent.run(exec.command, { onLine, signal, ...limit });
+        return await this.agent.run(exec.command, { onLine, signal, input: exec.input, ...limit });
       } catch (error) {
         if (error instanceof GuestTimeout || signal.aborted) this.abandon(exec.command);
         throw error;

@@ -72,10 +72,10 @@ export class GuestClient {
   /** As `GuestAgent.run`. Rejects with a GuestFailure where the command's end is not known. */
   async run(
     command: string,
-    { onLine, timeoutMs }: Pick<RunOptions, 'onLine' | 'timeoutMs'> = {},
+    { onLine, timeoutMs, input }: Pick<RunOptions, 'onLine' | 'timeoutMs' | 'input'> = {},
   ): Promise<CommandResult> {
     const output: string[] = [];
-    const answer = await this.ask({ exec: { command, timeoutMs } }, line => {
+    const answer = await this.ask({ exec: { command, timeoutMs, input } }, line => {
       output.push(line);
       onLine?.(line);
     });

@@ -20,11 +20,17 @@ export interface GuestCopy {
 
 /** Throws a UsageError: there is no such file, or the path is that of a folder. */
 export function parseCopy(text: string): GuestCopy {
-  const [, named, path] = WITH_PATH.exec(text) ?? [];
+  const { file, guestPath } = splitCopy(text);
+  return copyTo(file, guestPath ?? posix.join(GUEST_FOLDER, basename(file)));
+}
+
+/** The two parts as they stand there; a file's name may have colons in it. Throws a UsageError: the path is relative. */
+export function splitCopy(text: string): { readonly file: string; readonly guestPath: string | undefined } {
+  const [, file, guestPath] = WITH_PATH.exec(text) ?? [];
+  if (file !== undefined && guestPath !== undefined) return { file, guestPath };
   const [, other, relative] = WITH_RELATIVE_PATH.exec(text) ?? [];
-  if (other !== undefined && relative !== undefined && !exists(text) && exists(other)) return copyTo(other, relative);
-  const file = named ?? text;
-  return copyTo(file, path ?? posix.join(GUEST_FOLDER, basename(file)));
+  if (relative !== undefined && !exists(text) && exists(other!)) checkAbsolute(relative);
+  return { file: text, guestPath: undefined };
 }
 
 /** Throws a UsageError: there is no such file, or the path is relative, or that of a folder. */
@@ -32,11 +38,15 @@ export function copyTo(file: string, guestPath: string): GuestCopy {
   const kind = statSync(file, { throwIfNoEntry: false });
   if (kind === undefined) throw new UsageError(`there is no file ${file}`);
   if (!kind.isFile()) throw new UsageError(`${file} is no file`);
+  checkAbsolute(guestPath);
+  if (guestPath.endsWith('/')) throw new UsageError(`'${guestPath}': name the file in the guest, not its folder`);
+  return { file, guestPath: posix.normalize(guestPath) };
+}
+
+function checkAbsolute(guestPath: string): void {
   if (!guestPath.startsWith('/')) {
     throw new UsageError(`'${guestPath}' is relative: a path in the guest begins with /`);
   }
-  if (guestPath.endsWith('/')) throw new UsageError(`'${guestPath}': name the file in the guest, not its folder`);
-  return { file, guestPath: posix.normalize(guestPath) };
 }
 
 function exists(path: string): boolean {

@@ -19,6 +19,8 @@ export interface ExecRequest {
     readonly command: string;
     /** From when the command's turn comes, a wait for one that was given up included. Missing: none. */
     readonly timeoutMs?: number | undefined;
+    /** Its standard input, as `GuestAgent.run` takes it. Missing: nothing. */
+    readonly input?: string | undefined;
   };
 }
 
@@ -76,9 +78,11 @@ export function parseRequest(text: string): GuestRequest {
   if (!Number.isSafeInteger(given)) throw new RequestError("a request needs a whole number 'id'", null);
   const id = given as number;
   if (exec !== undefined && wait === undefined) {
-    const { command, timeoutMs } = asObject(exec);
+    const { command, timeoutMs, input } = asObject(exec);
     if (typeof command !== 'string') throw new RequestError("'exec' needs a text 'command'", id);
-    return { id, exec: { command, timeoutMs: timeoutMs === undefined ? undefined : milliseconds(timeoutMs, id) } };
+    if (input !== undefined && typeof input !== 'string') throw new RequestError("'input' is a text of base64", id);
+    const limit = timeoutMs === undefined ? undefined : milliseconds(timeoutMs, id);
+    return { id, exec: { command, timeoutMs: limit, input } };
   }
   if (wait !== undefined && exec === undefined) {
     return { id, wait: { timeoutMs: milliseconds(asObject(wait).timeoutMs, id) } };

@@ -2,6 +2,7 @@
 import { useState } from 'preact/hooks';
 import type { WalkAnswer, WalkStep } from '../../../machine/inspection.ts';
 import type { ViewProps } from '../app.tsx';
+import { AgainEverySecond } from '../components/again-every-second.tsx';
 import { Bits } from '../components/bits.tsx';
 import { Panel } from '../components/panel.tsx';
 import { Unavailable, unavailableIn } from '../components/unavailable.tsx';
@@ -87,15 +88,7 @@ export function PageTablesView({ store, args }: ViewProps) {
         </button>
         {wrong !== '' && <span class="problem">{wrong}</span>}
         <span class="spring" />
-        <label class="check">
-          <input
-            type="checkbox"
-            checked={automatic}
-            data-testid="automatic"
-            onChange={event => setAutomatic(event.currentTarget.checked)}
-          />
-          again every second
-        </label>
+        <AgainEverySecond automatic={automatic} onChange={setAutomatic} />
       </form>
       {error !== '' && (
         <div class="banner problem" data-testid="walk-error">

@@ -2,6 +2,7 @@
 import { useState } from 'preact/hooks';
 import type { InspectionAnswer } from '../../../machine/inspection.ts';
 import type { ViewProps } from '../app.tsx';
+import { AgainEverySecond } from '../components/again-every-second.tsx';
 import { QueuePanel } from '../components/queue-panel.tsx';
 import { RegisterTable } from '../components/register-table.tsx';
 import { TlbPanel } from '../components/tlb-panel.tsx';
@@ -48,15 +49,7 @@ export function RegistersView({ store, args }: ViewProps) {
             </div>
           )}
           <span class="spring" />
-          <label class="check">
-            <input
-              type="checkbox"
-              checked={automatic}
-              data-testid="automatic"
-              onChange={event => setAutomatic(event.currentTarget.checked)}
-            />
-            again every second
-          </label>
+          <AgainEverySecond automatic={automatic} onChange={setAutomatic} />
         </div>
         {show === 'registers' && name !== undefined && (
           <Blocks key={name} store={store} inspection={inspection} name={name} automatic={automatic} args={args} />
