@@ -90,6 +90,7 @@ const program = join(root, 'dist', 'src', 'cli', 'main.js');
 const link = join(root, 'node_modules', '.bin', 'viommu');
 if (existsSync(program)) {
   chmodSync(program, 0o755);
+  chmodSync(join(dirname(program), 'backend-main.js'), 0o755);
   rmSync(link, { force: true });
   symlinkSync(program, link);
 }

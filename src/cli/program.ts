@@ -1,6 +1,7 @@
 /** All commands of `viommu`. */
 import { Command } from 'commander';
 import { addAcpi } from './acpi.ts';
+import { addBackend } from './backend.ts';
 import { addBoot } from './boot.ts';
 import { addBridge } from './bridge.ts';
 import { addDemo } from './demo.ts';
@@ -14,6 +15,7 @@ import { addRecord } from './record.ts';
 import { addServe } from './serve.ts';
 import { addTest } from './test.ts';
 import { addTrace } from './trace.ts';
+import { VERSION } from './version.ts';
 
 const EXAMPLES = `
 Examples:
@@ -34,13 +36,14 @@ export function buildProgram(): Command {
     .description(
       'A virtual IOMMU and DMA-capable devices for an unmodified guest in an unmodified QEMU, over vfio-user',
     )
-    .version('0.1.0')
+    .version(VERSION)
     .showHelpAfterError('(viommu COMMAND --help shows what it takes)')
     .addHelpText('after', EXAMPLES)
     .exitOverride();
   program.commandsGroup('Run a machine:');
   addDemo(program);
   addServe(program);
+  addBackend(program);
   addBridge(program);
   addBoot(program);
   addGuest(program);

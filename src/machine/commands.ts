@@ -4,6 +4,7 @@ import type { SanitizePolicy } from '../trace/sanitizer/policy.ts';
 import type { DebugCommand, FindingsAnswer } from './debug-commands.ts';
 import type { MachineDescription } from './description.ts';
 import type { InspectCommand } from './inspection.ts';
+import type { SocketPlaces } from './machine.ts';
 import type { MachineEvent, RemoteCommand } from './operations-command.ts';
 
 /** Given to the worker at its start. */
@@ -19,6 +20,7 @@ export interface DeviceThreadData {
   readonly ring: SharedArrayBuffer;
   /** Missing: nothing is looked for. */
   readonly sanitize?: SanitizePolicy | undefined;
+  readonly places?: SocketPlaces | undefined;
 }
 
 /** What `stop` is answered with. */
@@ -45,6 +47,8 @@ export type DeviceThreadMessage =
   | { readonly type: 'finding'; readonly finding: Finding }
   /** There are records in the ring, and nobody was looking. */
   | { readonly type: 'records' }
+  /** The client of a function that was given as a connected socket is gone, for this reason. */
+  | { readonly type: 'abandoned'; readonly reason: string }
   /** The machine ends by itself, because of a finding that was to stop it. */
   | { readonly type: 'stopped'; readonly lastWords: LastWords }
   | { readonly type: 'reply'; readonly id: number; readonly result: unknown }

@@ -140,7 +140,7 @@ function checkPolling(value: unknown): PollMicroseconds {
   const isWhole = typeof value === 'number' && Number.isInteger(value);
   if (isWhole && value >= 0 && value <= MAX_POLL_MICROSECONDS) return value;
   throw new DescriptionError(
-    `'pollMicroseconds' must be 'auto' or a whole number from 0 to ${MAX_POLL_MICROSECONDS}, not '${String(value)}'`,
+    `'pollMicroseconds' must be 'auto' or a whole number from 0 to ${MAX_POLL_MICROSECONDS}, not '${textOf(value)}'`,
   );
 }
 
@@ -148,7 +148,7 @@ function checkIommu(value: unknown): IommuDescription {
   const iommu = typeof value === 'string' ? { kind: value } : asObject(value ?? { kind: 'vtd' }, `'iommu'`);
   refuseUnknown(iommu, ['kind', 'cachingMode', 'compat', 'checkStale'], `'iommu'`);
   const kind = IOMMU_KINDS.find(one => one === iommu.kind);
-  if (!kind) throw new DescriptionError(`no IOMMU is called '${String(iommu.kind)}': one of ${IOMMU_KINDS.join(', ')}`);
+  if (!kind) throw new DescriptionError(`no IOMMU is called '${textOf(iommu.kind)}': one of ${IOMMU_KINDS.join(', ')}`);
   const cachingMode = iommuFlag(iommu, 'cachingMode', kind, 'vtd');
   const checkStale = iommuFlag(iommu, 'checkStale', kind, 'dma-iommu');
   const compat = COMPATS.find(one => one === (iommu.compat ?? 'extended'));
@@ -185,17 +185,17 @@ function iommuFlag(iommu: Record<string, unknown>, name: string, kind: IommuKind
 function checkEndpoint(value: unknown, counts: Map<string, number>): EndpointDescription {
   const endpoint = asObject(typeof value === 'string' ? parseDevice(value) : value, 'an endpoint');
   refuseUnknown(endpoint, ['kind', 'id', 'address', 'requesterId', 'options'], 'an endpoint');
-  const kind = String(endpoint.kind);
+  const kind = textOf(endpoint.kind);
   const options = asObject(endpoint.options ?? {}, `'options' of ${kind}`) as EndpointOptions;
   checkOptions(kind, options);
   const number = counts.get(kind) ?? 0;
   counts.set(kind, number + 1);
-  const id = endpoint.id === undefined ? `${kind}${number}` : String(endpoint.id);
+  const id = endpoint.id === undefined ? `${kind}${number}` : textOf(endpoint.id);
   if (!ID_PATTERN.test(id) || RESERVED_IDS.has(id)) {
     throw new DescriptionError(`'${id}' cannot be an id: a letter, then letters, digits, - or _, and not 'iommu'`);
   }
   const requesterId =
-    typeof endpoint.address === 'string' ? parseAddress(kind, endpoint.address) : Number(endpoint.requesterId);
+    typeof endpoint.address === 'string' ? parseAddress(kind, endpoint.address) : Number(textOf(endpoint.requesterId));
   if (!Number.isInteger(requesterId) || requesterId < 0 || requesterId > 0xffff) {
     throw new DescriptionError(`${id} needs an 'address' such as "01:00.0"`);
   }
@@ -213,6 +213,11 @@ function checkOptions(kind: string, options: EndpointOptions): void {
 function refuseTwins(names: readonly string[], what: string): void {
   const twin = names.find((name, index) => names.indexOf(name) !== index);
   if (twin !== undefined) throw new DescriptionError(`two endpoints have the ${what} '${twin}'`);
+}
+
+/** An object need not have a text. */
+function textOf(value: unknown): string {
+  return typeof value === 'object' && value !== null ? 'an object' : String(value);
 }
 
 function asObject(value: unknown, what: string): Record<string, unknown> {

@@ -44,6 +44,8 @@ function run(data: DeviceThreadData): void {
     loop,
     trace: tracer,
     checks: debugging.checks,
+    places: data.places,
+    abandoned: reason => post({ type: 'abandoned', reason }),
   });
 
   const { operations } = machine.iommu ?? {};

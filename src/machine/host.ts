@@ -22,6 +22,7 @@ import type {
   TlbAnswer,
   WalkAnswer,
 } from './inspection.ts';
+import type { SocketPlaces } from './machine.ts';
 import { type CallbackEvent, isCallback } from './operations-command.ts';
 import { type RecordTap, RecordTaps, type TakeRecords } from './record-taps.ts';
 import type { MachineStatistics } from './statistics.ts';
@@ -44,6 +45,8 @@ interface MachineHostEvents {
 export interface MachineHostOptions {
   /** Which mistakes to look for. Default: what `parsePolicy('on')` says. */
   readonly sanitize?: SanitizePolicy | undefined;
+  /** For functions whose sockets are not to be made in the directory. Sockets that were given are the machine's from here on. */
+  readonly places?: SocketPlaces | undefined;
 }
 
 /** A machine that runs on a device thread of its own. Emits `event` for each event of it. */
@@ -52,6 +55,12 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
   readonly sockets: Readonly<Record<string, string>> = {};
   /** Ends with the device thread; rejects where it ended by an error. */
   readonly ended: Promise<void>;
+  /**
+   * The client of a function that was given as a connected socket is gone, for this reason, and no other one can come. Never where none was
+   * given; the machine goes on.
+   */
+  readonly abandoned: Promise<string>;
+  private leaveAlone: (reason: string) => void = () => {};
   private readonly worker: Worker;
   private readonly wakeDescriptor: number;
   private readonly taken = new SharedArrayBuffer(4);
@@ -83,9 +92,12 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
   private constructor(
     readonly description: MachineDescription,
     directory: string,
-    { sanitize = parsePolicy('on') }: MachineHostOptions,
+    { sanitize = parsePolicy('on'), places }: MachineHostOptions,
   ) {
     super();
+    this.abandoned = new Promise(resolve => {
+      this.leaveAlone = resolve;
+    });
     this.wakeDescriptor = createEventFd();
     const ring = allocateEventRing();
     this.taps = new RecordTaps(
@@ -100,6 +112,7 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
       taken: this.taken,
       ring,
       sanitize,
+      places,
     };
     this.worker = new Worker(new URL('./device-thread.js', import.meta.url), { workerData, name: 'viommu-device' });
     this.ready = new Promise((resolve, reject) => {
@@ -300,6 +313,10 @@ export class MachineHost extends EventEmitter<MachineHostEvents> {
     if (message.type === 'stopped') {
       this.lastWords = message.lastWords;
       this.stopped = true;
+      return;
+    }
+    if (message.type === 'abandoned') {
+      this.leaveAlone(message.reason);
       return;
     }
     if (message.type === 'event') {

@@ -12,6 +12,7 @@ import type { Clock } from '../pci/ports.ts';
 import type { RegisterFile } from '../pci/registers.ts';
 import type { Saveable } from '../pci/state.ts';
 import type { EventLoop } from '../posix/event-loop.ts';
+import type { GivenSocket } from '../posix/given-socket.ts';
 import { duplicateDescriptor } from '../posix/socket.ts';
 import { WindowPool } from '../posix/window-pool.ts';
 import { formatRequesterId } from '../trace/record-fields.ts';
@@ -55,10 +56,16 @@ export interface MachineOptions {
   readonly checks?: boolean;
   /** Give every machine of a process the same one. */
   readonly pool?: WindowPool;
+  readonly places?: SocketPlaces | undefined;
+  /** The client of a function that was given as a connected socket is gone, and no other one can come. */
+  readonly abandoned?: (reason: string) => void;
 }
 
+/** By the function's name: a path of its own, or a socket that this process was given. Those without have one in the directory. */
+export type SocketPlaces = Readonly<Record<string, string | GivenSocket>>;
+
 export class Machine {
-  /** Socket path by function name: `iommu`, then the endpoints' ids. */
+  /** Socket path by function name: `iommu`, then the endpoints' ids. Without those of sockets that were given. */
   readonly sockets: Readonly<Record<string, string>>;
   /** Undefined where the description asks for none. */
   readonly iommu: RunningIommu | undefined;
@@ -96,7 +103,8 @@ export class Machine {
       this.close();
       throw error;
     }
-    this.sockets = Object.fromEntries([...this.served.keys()].map(name => [name, this.socketPath(name)]));
+    const places = [...this.served.keys()].map(name => [name, this.placeOf(name)] as const);
+    this.sockets = Object.fromEntries(places.filter((one): one is [string, string] => typeof one[1] === 'string'));
   }
 
   get iommuKind(): IommuKindName {
@@ -271,15 +279,16 @@ export class Machine {
   }
 
   private serve(parts: Omit<ServedFunction, 'server'>): void {
-    const { loop, trace, description } = this.options;
-    const path = this.socketPath(parts.name);
+    const { loop, trace, description, abandoned = () => {} } = this.options;
+    const path = this.placeOf(parts.name);
     const limits = settleLimits(description.limits ?? {});
-    const server = new VfioUserServer({ path, name: parts.name, model: parts.pci, loop, trace, limits });
+    const server = new VfioUserServer({ path, name: parts.name, model: parts.pci, loop, trace, limits, abandoned });
     this.served.set(parts.name, { ...parts, server });
   }
 
-  private socketPath(name: string): string {
-    return join(this.options.directory, `${name}.sock`);
+  private placeOf(name: string): string | GivenSocket {
+    const { places = {}, directory } = this.options;
+    return places[name] ?? join(directory, `${name}.sock`);
   }
 }
 

@@ -110,3 +110,14 @@ export class Epoll {
     throw new SystemError('epoll_ctl', error, `of descriptor ${fd}`);
   }
 }
+
+/** Whether the other side of a stream is closed, read or unread. */
+export function hasHungUp(fd: number): boolean {
+  const epoll = new Epoll();
+  try {
+    // The kernel reports a hang-up whatever is asked for.
+    return epoll.add(fd, 0, 0) && epoll.wait(0) > 0;
+  } finally {
+    epoll.close();
+  }
+}

@@ -1,4 +1,5 @@
 /** Whole messages in and out of one stream socket; knows headers, and nothing of what the messages mean. */
+import { hasHungUp } from '../posix/epoll.ts';
 import { SystemError } from '../posix/errors.ts';
 import { type EventLoop, PollEvents } from '../posix/event-loop.ts';
 import type { Watch } from '../posix/loop-watch.ts';
@@ -23,6 +24,8 @@ const REPLY = HeaderFlag.typeReply;
 const HEADER = HEADER_BYTES;
 /** Receives of one turn, after which other descriptors have theirs. */
 const RECEIVES_PER_TURN = 16;
+/** Bytes of a receive after which the turn ends too: who sends so much at a time waits for no answer. */
+const MUCH = 4096;
 
 export interface MessageHandler {
   /**
@@ -66,6 +69,7 @@ export class Connection {
   private sawEnd = false;
 
   private readonly again = new ReceiveAgain();
+  private lastReceived = 0;
 
   private inHead = 0;
   private inTail = 0;
@@ -106,6 +110,11 @@ export class Connection {
 
   get bytesSent(): number {
     return this.outgoing.bytesSent;
+  }
+
+  /** The peer has gone; what it sent before may still have to be received. */
+  get isDeserted(): boolean {
+    return hasHungUp(this.socket.fd);
   }
 
   /** Everything committed has reached the kernel. */
@@ -179,10 +188,8 @@ export class Connection {
   /** Takes what the peer has sent, up to `receives` times; true if it is still there after that. */
   pump(receives: number): boolean {
     if (!this.outgoing.isEmpty) this.flushAndResume();
-    for (let i = 0; i < receives && !this.halted && !this.held; i++) {
-      if (!this.receive()) break;
-      this.endRest();
-    }
+    this.processAll();
+    for (let i = 0; i < receives && !this.halted && !this.held && this.receive(); i++) this.processAll();
     this.updateInterest();
     return !this.isClosed;
   }
@@ -219,7 +226,7 @@ export class Connection {
     const { again, loop } = this;
     for (let left = RECEIVES_PER_TURN - 1; left > 0; left--) {
       // What has been asked for is to be done before the next question about it.
-      if (this.halted || this.held || loop.hasJobs || !again.isWorthwhile()) return;
+      if (this.halted || this.held || loop.hasJobs || this.lastReceived > MUCH || !again.isWorthwhile()) return;
       if (!this.receive()) {
         again.nothing();
         return;
@@ -260,6 +267,7 @@ export class Connection {
     }
     this.inTail += received;
     this.bytesReceived += received;
+    this.lastReceived = received;
     if (!this.takeDescriptors()) return false;
     this.process();
     return !this.isClosed;
@@ -280,6 +288,15 @@ export class Connection {
 
   private refuseDescriptors(): void {
     this.close('too many descriptors', { limit: this.limits.maxDescriptors });
+  }
+
+  /** Also what was put off. */
+  private processAll(): void {
+    do {
+      this.resting = false;
+      this.halted = this.paused || this.isClosed;
+      if (!this.halted && !this.held) this.process();
+    } while (this.resting);
   }
 
   private process(): void {

@@ -52,8 +52,8 @@ export interface ServedClientOptions {
   readonly counters: ServerCounters;
   /** Its stream carries descriptors: a unix socket. Else the messages profile is spoken (see spec.ts, `Interrupt`). */
   readonly carriesDescriptors: boolean;
-  /** The client is gone and everything of it is cleaned up. */
-  readonly ended: () => void;
+  /** The client is gone, for this reason, and everything of it is cleaned up. */
+  readonly ended: (reason: string) => void;
 }
 
 export class ServedClient implements MessageHandler, ClientPort {
@@ -261,7 +261,7 @@ export class ServedClient implements MessageHandler, ClientPort {
     this.twin?.close();
     if (this.negotiated) this.model.disconnected();
     this.migration?.reset();
-    ended();
+    ended(reason);
   }
 
   private answer(header: Header, handler: CommandHandler | undefined): void {

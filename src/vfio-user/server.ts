@@ -2,12 +2,14 @@
  * A vfio-user server: a unix socket, one client at a time, and the device model that the clients see. Streams that come another way
  * are handed to `adopt`.
  */
-import { Epoll } from '../posix/epoll.ts';
+import { hasHungUp } from '../posix/epoll.ts';
 import { SystemError } from '../posix/errors.ts';
 import { type EventLoop, PollEvents } from '../posix/event-loop.ts';
+import { GivenListener, type GivenSocket } from '../posix/given-socket.ts';
 import type { Watch } from '../posix/loop-watch.ts';
 import { acceptUnix, closeDescriptor, UnixListener } from '../posix/socket.ts';
 import type { Trace } from '../trace/trace.ts';
+import type { Connection } from './connection.ts';
 import type { DeviceModel } from './device-model.ts';
 import { defaultLimits, type Limits } from './limits.ts';
 import { checkOffers } from './region-offers.ts';
@@ -17,14 +19,16 @@ import { ServerCounters, type ServerStatistics } from './server-counters.ts';
 export type { ServerStatistics } from './server-counters.ts';
 
 export interface VfioUserServerOptions {
-  /** Where the socket is made, mode 0600. */
-  readonly path: string;
+  /** Where the socket is made, mode 0600; or one that this process was given, which the server owns from here on. */
+  readonly path: string | GivenSocket;
   /** Who speaks in the trace. */
   readonly name: string;
   readonly model: DeviceModel;
   readonly loop: EventLoop;
   readonly trace: Trace;
   readonly limits?: Partial<Limits>;
+  /** The client of a given connection is gone, for this reason: no other one can come. */
+  readonly abandoned?: (reason: string) => void;
 }
 
 /** Somebody who wants to be the client. */
@@ -36,8 +40,9 @@ interface Newcomer {
 export class VfioUserServer {
   private readonly limits: Limits;
   private readonly counters = new ServerCounters();
-  private readonly listener: UnixListener;
-  private readonly watch: Watch;
+  /** Both are missing where the one client was given. */
+  private readonly listener: UnixListener | GivenListener | undefined;
+  private readonly watch: Watch | undefined;
   private client: ServedClient | undefined;
   private isClosed = false;
   private isPaused = false;
@@ -52,11 +57,19 @@ export class VfioUserServer {
   constructor(private readonly options: VfioUserServerOptions) {
     this.limits = { ...defaultLimits, ...options.limits };
     checkOffers(options.model.regions);
-    this.listener = new UnixListener(options.path);
+    const { path, loop } = options;
+    if (typeof path !== 'string' && !path.isListening) {
+      // When whoever made this server hears what it says.
+      this.postponed = { fd: path.fd, carriesDescriptors: true };
+      loop.push(() => this.takePostponed());
+      return;
+    }
+    const listener = typeof path === 'string' ? new UnixListener(path) : new GivenListener(path.fd);
+    this.listener = listener;
     try {
-      this.watch = options.loop.watch(this.listener.fd, PollEvents.in, () => this.accept());
+      this.watch = loop.watch(listener.fd, PollEvents.in, () => this.accept(listener.fd));
     } catch (error) {
-      this.listener.close();
+      listener.close();
       throw error;
     }
   }
@@ -77,7 +90,7 @@ export class VfioUserServer {
   pause(): void {
     if (this.isPaused || this.isClosed) return;
     this.isPaused = true;
-    this.watch.interest = 0;
+    this.listen(0);
     this.client?.pause();
   }
 
@@ -87,12 +100,8 @@ export class VfioUserServer {
     this.accessed = accessed;
     this.isPaused = false;
     this.client?.resume(accessed);
-    const { postponed } = this;
-    if (postponed !== undefined && !this.isPaused) {
-      this.postponed = undefined;
-      this.take(postponed);
-    }
-    if (!this.isPaused && !this.isClosed) this.watch.interest = PollEvents.in;
+    this.takePostponed();
+    if (!this.isPaused && !this.isClosed) this.listen(PollEvents.in);
   }
 
   /**
@@ -116,25 +125,36 @@ export class VfioUserServer {
   close(): void {
     if (this.isClosed) return;
     this.isClosed = true;
-    this.watch.stop();
+    this.watch?.stop();
     if (this.postponed !== undefined) closeDescriptor(this.postponed.fd);
     this.client?.connection.close('server closed');
-    const left = this.listener.close();
+    const left = this.listener?.close();
     if (left !== undefined) this.options.trace.note('server.socketLeft', this.options.name, { why: left.message });
   }
 
-  private accept(): void {
+  private listen(interest: number): void {
+    if (this.watch !== undefined) this.watch.interest = interest;
+  }
+
+  private takePostponed(): void {
+    const { postponed } = this;
+    if (postponed === undefined || this.isPaused || this.isClosed) return;
+    this.postponed = undefined;
+    this.take(postponed);
+  }
+
+  private accept(listener: number): void {
     for (let i = 0; i < this.limits.maxAcceptsPerTurn && !this.isClosed && !this.isPaused; i++) {
-      const fd = this.acceptOne();
+      const fd = this.acceptOne(listener);
       if (fd < 0) return;
       this.take({ fd, carriesDescriptors: true });
     }
   }
 
-  private acceptOne(): number {
+  private acceptOne(listener: number): number {
     const { trace, name } = this.options;
     try {
-      const fd = acceptUnix(this.listener.fd);
+      const fd = acceptUnix(listener);
       this.acceptFailure = '';
       return fd;
     } catch (error) {
@@ -151,7 +171,7 @@ export class VfioUserServer {
     const { fd, carriesDescriptors } = newcomer;
     const { model, loop, trace, name } = this.options;
     // A client that has hung up may only not have been noticed yet: its successor must not pay for that.
-    if (this.client?.connection.pump(this.limits.maxReceivesPerCheck)) {
+    if (this.client !== undefined && this.isStillThere(this.client.connection)) {
       // What was served just now was the last for a while: whether the other one has hung up is still to be seen.
       if (this.isPaused) {
         this.postponed = newcomer;
@@ -173,28 +193,27 @@ export class VfioUserServer {
       limits: this.limits,
       counters: this.counters,
       carriesDescriptors,
-      ended: () => {
+      ended: reason => {
         this.client = undefined;
+        if (this.listener === undefined && !this.isClosed) this.options.abandoned?.(reason);
       },
     });
     if (this.accessed !== undefined) this.client.resume(this.accessed);
     return true;
   }
 
+  /** One that has gone is served to the end of what it left behind, which is as much as a socket holds at most. */
+  private isStillThere(connection: Connection): boolean {
+    for (;;) {
+      const { bytesReceived } = connection;
+      if (!connection.pump(this.limits.maxReceivesPerCheck)) return false;
+      if (connection.bytesReceived === bytesReceived || !connection.isDeserted) return true;
+    }
+  }
+
   private refuse({ fd }: Newcomer): boolean {
     this.options.trace.note('client.refused', this.options.name, { reason: 'another client is connected' });
     closeDescriptor(fd);
     return false;
-  }
-}
-
-/** Whether the other side of a stream is closed, read or unread. */
-function hasHungUp(fd: number): boolean {
-  const epoll = new Epoll();
-  try {
-    // The kernel reports a hang-up whatever is asked for.
-    return epoll.add(fd, 0, 0) && epoll.wait(0) > 0;
-  } finally {
-    epoll.close();
   }
 }

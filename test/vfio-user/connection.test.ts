@@ -66,6 +66,16 @@ describe('a turn of a connection', () => {
     expect(log).toHaveLength(turn + 1);
   });
 
+  it('ends with what came where that was much', () => {
+    const many = Array.from({ length: 300 }, (_, i) => i);
+    onMessage = id => id === 0 && send(1000);
+    send(...many);
+    loop.runOnce(-1);
+    expect(log).toEqual(many);
+    loop.runOnce(-1);
+    expect(log).toEqual([...many, 1000]);
+  });
+
   it('ends where a job is queued, which runs before the next message', () => {
     onMessage = id => {
       if (id === 1) loop.push(() => log.push('job'));
@@ -183,6 +193,28 @@ describe('a message that lets others go first', () => {
     connection.pause();
     connection.resume();
     loop.runOnce(0);
+    loop.runOnce(0);
+    expect(log).toEqual([1, 2]);
+  });
+});
+
+describe('a peer that is looked after out of turn', () => {
+  it('has all served that it sent before it went, also what was put off', () => {
+    onMessage = () => connection.rest();
+    send(1, 2, 3);
+    loop.runOnce(-1);
+    send(4, 5);
+    peer.close();
+    expect(log).toEqual([1]);
+    expect(connection.pump(64)).toBe(false);
+    expect(log).toEqual([1, 2, 3, 4, 5, 'end of stream']);
+  });
+
+  it('is still there where it has not gone', () => {
+    onMessage = () => connection.rest();
+    send(1, 2);
+    expect(connection.pump(64)).toBe(true);
+    expect(log).toEqual([1, 2]);
     loop.runOnce(0);
     expect(log).toEqual([1, 2]);
   });

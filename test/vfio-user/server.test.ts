@@ -5,8 +5,10 @@ import { createEventFd } from '../../src/posix/eventfd.ts';
 import { createMemfd } from '../../src/posix/memfd.ts';
 import { closeDescriptor } from '../../src/posix/socket.ts';
 import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import { defaultLimits } from '../../src/vfio-user/limits.ts';
 import { VfioUserServer } from '../../src/vfio-user/server.ts';
-import { BAR0, FakeModel, openDescriptors, PATIENCE, Rig } from './rig.ts';
+import { Command, HeaderFlag } from '../../src/vfio-user/spec.ts';
+import { BAR0, FakeModel, message, openDescriptors, PATIENCE, Rig, words } from './rig.ts';
 
 let rig: Rig;
 beforeEach(() => {
@@ -91,6 +93,24 @@ describe('one client at a time', () => {
     first.close();
     rig.client();
     expect(rig.model.calls).toEqual(['connected', 'write 0 0 1', 'disconnected', 'connected']);
+  });
+
+  it('however much it had sent: its successor is not turned away for that', () => {
+    const memfd = createMemfd('guest', 4096);
+    const first = rig.client();
+    const count = 3 * defaultLimits.maxReceivesPerCheck;
+    // Those with descriptors are received one by one.
+    for (let i = 0; i < count; i++) {
+      first.sendRaw(message(Command.dmaMap, words(32, 3, 0, 0, i * 4096, 0, 4096, 0), { flags: HeaderFlag.noReply }), [
+        memfd,
+      ]);
+    }
+    first.close();
+    const second = rig.connect();
+    second.negotiate();
+    expect(rig.trace.kinds()).not.toContain('client.refused');
+    expect(rig.trace.kinds().filter(kind => kind === 'client.closed')).toHaveLength(1);
+    closeDescriptor(memfd);
   });
 
   it('of many that knock at once one is taken', () => {

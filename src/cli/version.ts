@@ -1,0 +1,2 @@
+/** The package's version, as `--version` says it. */
+export const VERSION = '0.1.0';
