@@ -1,8 +1,8 @@
 /** The commands of QEMU that concern this host's memory and the agreement about descriptors. */
-import { FRAME_SHIFT } from '../memory/guest-memory.ts';
+import { FRAME_BYTES } from '../memory/guest-memory.ts';
 import { closeDescriptor } from '../posix/socket.ts';
 import { Errno } from '../vfio-user/device-model.ts';
-import { readDmaMapFlags, withoutMode } from '../vfio-user/dma-map-payload.ts';
+import { readAddress, readDmaMapFlags, withoutMode } from '../vfio-user/dma-map-payload.ts';
 import type { Header } from '../vfio-user/header.ts';
 import { Command, DmaMap, DmaUnmap, Version } from '../vfio-user/spec.ts';
 import { parseVersion, VersionError } from '../vfio-user/version.ts';
@@ -45,12 +45,12 @@ export function dmaMap(relay: Relay, header: Header, payload: number, length: nu
     relay.refuse(header, Errno.EINVAL, descriptors);
     return;
   }
-  const address = view.getBigUint64(payload + DmaMap.address, true);
-  const size = view.getBigUint64(payload + DmaMap.size, true);
+  const address = readAddress(view, payload + DmaMap.address);
+  const size = readAddress(view, payload + DmaMap.size);
   const errno = memory.map({
     address,
     size,
-    offset: view.getBigUint64(payload + DmaMap.offset, true),
+    offset: readAddress(view, payload + DmaMap.offset),
     descriptor: descriptors[0] ?? -1,
     ...meaning,
   });
@@ -85,8 +85,8 @@ export function dmaUnmap(
   }
   const view = qemu.inputView;
   const all = (view.getUint32(payload + DmaUnmap.flags, true) & DmaUnmap.all) !== 0;
-  const address = view.getBigUint64(payload + DmaUnmap.address, true);
-  const size = view.getBigUint64(payload + DmaUnmap.size, true);
+  const address = readAddress(view, payload + DmaUnmap.address);
+  const size = readAddress(view, payload + DmaUnmap.size);
   const pages = all ? EVERYTHING : { firstFrame: frameOf(address), frames: frameOf(size) };
   const unmap = () => {
     if (all) memory.unmapAll();
@@ -106,6 +106,6 @@ export function dmaUnmap(
   if (isPosted(header)) unmap();
 }
 
-function frameOf(address: bigint): number {
-  return Number(address >> BigInt(FRAME_SHIFT));
+function frameOf(address: number): number {
+  return Math.floor(address / FRAME_BYTES);
 }

@@ -22,16 +22,45 @@ export const CHUNK_FRAME_SHIFT = 9;
 export const CHUNK_FRAMES = 512;
 export const CHUNK_FRAME_MASK = 511;
 
+const NONE = -1;
+
+/** The flags of each page of a chunk. */
+class ChunkPages {
+  readonly bytes = new Uint8Array(CHUNK_FRAMES);
+  /** How many pages differ from the one before them: so that one page more costs the same whatever the others are. */
+  private edges = 0;
+
+  get areUniform(): boolean {
+    return this.edges === 0;
+  }
+
+  fill(from: number, to: number, flags: number): void {
+    const { bytes } = this;
+    let { edges } = this;
+    const last = Math.min(to, CHUNK_FRAMES - 1);
+    for (let page = Math.max(from, 1); page <= last; page++) if (bytes[page - 1] !== bytes[page]) edges--;
+    // To fill is a call, which costs more than to set one.
+    if (to - from === 1) bytes[from] = flags;
+    else bytes.fill(flags, from, to);
+    if (from > 0 && bytes[from - 1] !== flags) edges++;
+    if (to < CHUNK_FRAMES && bytes[to] !== flags) edges++;
+    this.edges = edges;
+  }
+}
+
 export class PageFlags {
   /** By `frame >>> 9`; what lies beyond its end is zero. Replaced when it grows. For reading only. */
   chunks: Uint8Array = new Uint8Array(512);
-  readonly #pages = new Map<number, Uint8Array>();
+  /** Of the chunks that are mixed, and of the one that ceased to be last: a region that comes and goes there changes no map. */
+  readonly #pages = new Map<number, ChunkPages>();
+  /** That one, or NONE. */
+  #parked = NONE;
 
   /** The flags of one page; zero where nothing is. */
   at(frame: number): number {
     const chunk = frame >>> CHUNK_FRAME_SHIFT;
     const flags = chunk < this.chunks.length ? this.chunks[chunk]! : 0;
-    return flags === MIXED ? this.#pages.get(chunk)![frame & CHUNK_FRAME_MASK]! : flags;
+    return flags === MIXED ? this.#pages.get(chunk)!.bytes[frame & CHUNK_FRAME_MASK]! : flags;
   }
 
   /** How many pages from `frame` on have the flags of `frame`: at least 1, and not beyond the end of its chunk. */
@@ -39,7 +68,7 @@ export class PageFlags {
     const chunk = frame >>> CHUNK_FRAME_SHIFT;
     const first = frame & CHUNK_FRAME_MASK;
     if (chunk >= this.chunks.length || this.chunks[chunk] !== MIXED) return CHUNK_FRAMES - first;
-    const pages = this.#pages.get(chunk)!;
+    const pages = this.#pages.get(chunk)!.bytes;
     const flags = pages[first];
     let end = first + 1;
     while (end < CHUNK_FRAMES && pages[end] === flags) end++;
@@ -68,11 +97,12 @@ export class PageFlags {
   clear(): void {
     this.chunks.fill(0);
     this.#pages.clear();
+    this.#parked = NONE;
   }
 
   /** For tests: how many chunks keep a byte per page. */
   get mixedChunks(): number {
-    return this.#pages.size;
+    return this.#pages.size - (this.#parked === NONE ? 0 : 1);
   }
 
   #fillChunks(from: number, to: number, flags: number): void {
@@ -90,15 +120,19 @@ export class PageFlags {
     if (before === flags) return;
     let pages = this.#pages.get(chunk);
     if (pages === undefined) {
-      pages = new Uint8Array(CHUNK_FRAMES).fill(before);
+      pages = new ChunkPages();
       this.#pages.set(chunk, pages);
+    }
+    if (before !== MIXED) {
+      if (chunk === this.#parked) this.#parked = NONE;
+      if (pages.bytes[0] !== before) pages.fill(0, CHUNK_FRAMES, before);
       this.chunks[chunk] = MIXED;
     }
-    pages.fill(flags, from, to);
-    if (pages.every(page => page === flags)) {
-      this.chunks[chunk] = flags;
-      this.#pages.delete(chunk);
-    }
+    pages.fill(from, to, flags);
+    if (!pages.areUniform) return;
+    this.chunks[chunk] = flags;
+    if (this.#parked !== NONE) this.#pages.delete(this.#parked);
+    this.#parked = chunk;
   }
 
   #grow(chunks: number): void {

@@ -4,18 +4,17 @@
  */
 import { SystemError } from '../posix/errors.ts';
 import { appendsAlways } from '../posix/file-io.ts';
-import { isRegularFile, sealAgainstShrink } from '../posix/memfd.ts';
 import { closeDescriptor } from '../posix/socket.ts';
 import type { WindowPool } from '../posix/window-pool.ts';
 import { EventClass, Kind } from '../trace/event-kinds.ts';
 import { type Events, noEvents } from '../trace/events.ts';
 import type { Trace } from '../trace/trace.ts';
-import type { DmaRegion, DmaRegions } from '../vfio-user/device-model.ts';
+import type { AnnouncedRegion, DmaRegions } from '../vfio-user/device-model.ts';
 import { DirtyLog } from './dirty-log.ts';
 import { FRAME_BYTES, FRAME_SHIFT, type MemoryBatch, MemoryStatus } from './guest-memory.ts';
 import { PageFlag } from './page-flags.ts';
 import { RegionBatch } from './region-batch.ts';
-import { fileProblem, moveInFile } from './region-file.ts';
+import { FileCheck, moveInFile } from './region-file.ts';
 import { type Region, RegionTable } from './region-table.ts';
 import type { RemoteMemory } from './remote-memory.ts';
 import { WindowMap } from './window-map.ts';
@@ -39,8 +38,7 @@ const ENOMEM = 12;
 const EEXIST = 17;
 const EINVAL = 22;
 
-const PAGE_MASK = BigInt(FRAME_BYTES - 1);
-const ADDRESS_LIMIT = BigInt(FRAME_LIMIT) << BigInt(FRAME_SHIFT);
+const ADDRESS_LIMIT = FRAME_LIMIT * FRAME_BYTES;
 
 export interface MemoryStatistics {
   readonly regions: number;
@@ -84,6 +82,7 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
   readonly #maxRegions: number;
   readonly #table = new RegionTable();
   readonly #windowMap: WindowMap;
+  readonly #fileCheck = new FileCheck();
   readonly #interrupts: Region = newRegion(INTERRUPT_FIRST_FRAME, INTERRUPT_FRAMES, false, true, 0);
   readonly #batch = new RegionBatch({
     memory: this,
@@ -140,18 +139,18 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
    * EEXIST: overlaps a region; ENOMEM: too many.
    * Owns the descriptor from here on.
    */
-  map(announced: DmaRegion): number {
+  map(announced: AnnouncedRegion): number {
     const { descriptor } = announced;
     let kept = false;
     try {
       const problem = this.#check(announced);
       if (problem !== undefined) return this.#refuse('memory.map-refused', problem, announced.address, announced.size);
       const region = newRegion(
-        Number(announced.address >> BigInt(FRAME_SHIFT)),
-        Number(announced.size >> BigInt(FRAME_SHIFT)),
+        announced.address / FRAME_BYTES,
+        announced.size / FRAME_BYTES,
         announced.readable,
         announced.writable,
-        descriptor < 0 ? 0 : Number(announced.offset),
+        descriptor < 0 ? 0 : announced.offset,
       );
       const kind = descriptor < 0 ? PageFlag.remote : this.#place(region, announced);
       if (kind === PageFlag.positioned) {
@@ -173,13 +172,14 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
   }
 
   /** ENOENT: no region starts there; EINVAL: it has another size. */
-  unmap(address: bigint, size: bigint): number {
-    const frame = Number(address >> BigInt(FRAME_SHIFT));
+  unmap(address: number, size: number): number {
+    // With a fraction where the address lies within a page.
+    const frame = address / FRAME_BYTES;
     const region = frame < FRAME_LIMIT ? this.#table.find(frame) : undefined;
-    if (region === undefined || (address & PAGE_MASK) !== 0n || region.firstFrame !== frame) {
+    if (region === undefined || region.firstFrame !== frame) {
       return this.#refuse('memory.unmap-refused', { errno: ENOENT, why: 'no region starts there' }, address, size);
     }
-    if (BigInt(region.frames) << BigInt(FRAME_SHIFT) !== size) {
+    if (region.frames * FRAME_BYTES !== size) {
       return this.#refuse('memory.unmap-refused', { errno: EINVAL, why: 'the region has another size' }, address, size);
     }
     this.#table.remove(region);
@@ -237,50 +237,54 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
     return status;
   }
 
-  #check(region: DmaRegion): Problem | undefined {
+  #check(region: AnnouncedRegion): Problem | undefined {
     const { address, size, descriptor, access } = region;
-    if (size <= 0n) return { errno: EINVAL, why: 'empty' };
-    if (((address | size) & PAGE_MASK) !== 0n) return { errno: EINVAL, why: 'not whole pages' };
-    if (address < 0n || address + size > ADDRESS_LIMIT) return { errno: EINVAL, why: 'beyond 8 TiB' };
+    const frame = address / FRAME_BYTES;
+    const frames = size / FRAME_BYTES;
+    if (size <= 0) return { errno: EINVAL, why: 'empty' };
+    if (Math.floor(frame) !== frame || Math.floor(frames) !== frames) return { errno: EINVAL, why: 'not whole pages' };
+    if (address < 0 || address + size > ADDRESS_LIMIT) return { errno: EINVAL, why: 'beyond 8 TiB' };
     if (this.#table.size >= this.#maxRegions) return { errno: ENOMEM, why: `more than ${this.#maxRegions} regions` };
-    const frame = Number(address >> BigInt(FRAME_SHIFT));
-    if (this.#table.overlaps(frame, Number(size >> BigInt(FRAME_SHIFT)))) {
-      return { errno: EEXIST, why: 'overlaps a region' };
-    }
+    if (this.#table.overlaps(frame, frames)) return { errno: EEXIST, why: 'overlaps a region' };
     if (descriptor < 0) return undefined;
     if (access === 'fileIo' && this.#positionedRegions >= POSITIONED_REGION_LIMIT) {
       return { errno: ENOMEM, why: `more than ${POSITIONED_REGION_LIMIT} regions by file I/O` };
     }
-    const why = fileProblem(region);
+    const why = this.#fileCheck.problem(region);
     return why === undefined ? undefined : { errno: EINVAL, why };
   }
 
   /** How the region's pages are reached, with the file in the windows where they are mapped. */
-  #place(region: Region, { descriptor, access }: DmaRegion): number {
+  #place(region: Region, announced: AnnouncedRegion): number {
+    const { descriptor, access } = announced;
     if (access === 'fileIo') return PageFlag.positioned;
-    const noted = { address: BigInt(region.firstFrame) << BigInt(FRAME_SHIFT), bytes: region.frames * FRAME_BYTES };
-    if (!region.readable || !isRegularFile(descriptor) || !sealAgainstShrink(descriptor)) {
+    if (!region.readable || !this.#fileCheck.cannotShrink(announced)) {
       // Windows are read without a check, so what must not be read is not put there.
       const why = region.readable ? 'file could shrink' : 'not readable';
       const isPositioned = !region.writable || !appendsAlways(descriptor);
       if (isPositioned && this.#positionedRegions < POSITIONED_REGION_LIMIT) {
-        this.#trace.note('memory.not-mapped', this.#name, { ...noted, why, instead: 'file' });
+        this.#notMapped(region, why, 'file');
         return PageFlag.positioned;
       }
-      this.#trace.note('memory.not-mapped', this.#name, { ...noted, why, instead: 'messages' });
+      this.#notMapped(region, why, 'messages');
       return PageFlag.remote;
     }
     try {
-      this.#windowMap.map(region.firstFrame, region.frames, descriptor, BigInt(region.fileOffset), region.writable);
+      this.#windowMap.map(region.firstFrame, region.frames, descriptor, region.fileOffset, region.writable);
     } catch (error) {
       // Huge pages that do not align, a descriptor opened for reading, a process at its limits. Files on hugetlbfs have
       // no positioned writes, so messages are what is left.
       if (!(error instanceof SystemError)) throw error;
-      this.#trace.note('memory.not-mapped', this.#name, { ...noted, why: error.message, instead: 'messages' });
+      this.#notMapped(region, error.message, 'messages');
       return PageFlag.remote;
     }
     this.#mappedBytes += region.frames * FRAME_BYTES;
     return PageFlag.mapped;
+  }
+
+  #notMapped({ firstFrame, frames }: Region, why: string, instead: 'file' | 'messages'): void {
+    const address = BigInt(firstFrame) << BigInt(FRAME_SHIFT);
+    this.#trace.note('memory.not-mapped', this.#name, { address, bytes: frames * FRAME_BYTES, why, instead });
   }
 
   /** What a region holds besides its place in the windows. */
@@ -357,8 +361,13 @@ export class RegionMemory extends WindowedMemory implements DmaRegions {
     this.#events.emit(kind, this.#source, how, firstFrame >>> 20, firstFrame << 12, frames >>> 20, frames << 12);
   }
 
-  #refuse(kind: string, problem: Problem, address: bigint, size: bigint): number {
-    this.#trace.note(kind, this.#name, { address, size, errno: problem.errno, why: problem.why });
+  #refuse(kind: string, problem: Problem, address: number, size: number): number {
+    this.#trace.note(kind, this.#name, {
+      address: BigInt(address),
+      size: BigInt(size),
+      errno: problem.errno,
+      why: problem.why,
+    });
     return problem.errno;
   }
 }

@@ -54,7 +54,7 @@ export class RegionTable {
       this.#runs.push([region]);
       return;
     }
-    run.splice(firstAfter(run, region.firstFrame), 0, region);
+    insert(run, firstAfter(run, region.firstFrame), region);
     if (run.length > RUN_LIMIT) this.#runs.splice(at + 1, 0, run.splice(RUN_LIMIT >> 1));
   }
 
@@ -65,9 +65,12 @@ export class RegionTable {
     if (run === undefined || run[index] !== region) {
       throw new Error('a region that is not in the table was removed');
     }
-    run.splice(index, 1);
+    for (let i = index + 1; i < run.length; i++) run[i - 1] = run[i]!;
+    run.pop();
     this.#size--;
-    if (run.length === 0) this.#runs.splice(at, 1);
+    if (run.length > 0) return;
+    if (at === this.#runs.length - 1) this.#runs.pop();
+    else this.#runs.splice(at, 1);
   }
 
   clear(): void {
@@ -91,6 +94,13 @@ export class RegionTable {
     }
     return low - 1;
   }
+}
+
+/** As `splice`, which for few regions costs several times as much. */
+function insert(run: Region[], at: number, region: Region): void {
+  run.push(region);
+  for (let i = run.length - 1; i > at; i--) run[i] = run[i - 1]!;
+  run[at] = region;
 }
 
 /** Index of the first region of the run that starts beyond `frame`. */

@@ -16,12 +16,12 @@ export class WindowMap {
   }
 
   /** Throws a SystemError; nothing is mapped then. */
-  map(frame: number, frames: number, fd: number, fileOffset: bigint, writable: boolean): void {
+  map(frame: number, frames: number, fd: number, fileOffset: number, writable: boolean): void {
     let at = frame;
     try {
       while (at < frame + frames) {
         const count = piece(at, frame + frames);
-        const offset = fileOffset + BigInt(at - frame) * BigInt(FRAME_BYTES);
+        const offset = fileOffset + (at - frame) * FRAME_BYTES;
         this.#window(at).mapFile(windowOffset(at), count * FRAME_BYTES, fd, offset, writable);
         at += count;
       }

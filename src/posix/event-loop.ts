@@ -17,6 +17,8 @@ export const PollEvents = { in: 1, out: 4, error: 8, hangup: 16, invalid: 32 } a
 
 const ALWAYS = PollEvents.error | PollEvents.hangup | PollEvents.invalid;
 const LONGEST_TIMEOUT_MS = 0x7fffffff;
+// The global name is a getter, which is asked at each use.
+const clock = performance;
 
 export class EventLoop implements WatchKeeper {
   /** How long to poll before blocking. */
@@ -91,7 +93,7 @@ export class EventLoop implements WatchKeeper {
    */
   after(milliseconds: number, job: () => void): () => void {
     if (this.closed) return () => {};
-    const timer = this.timers.add(performance.now() + milliseconds, job);
+    const timer = this.timers.add(clock.now() + milliseconds, job);
     return () => this.timers.remove(timer);
   }
 
@@ -130,11 +132,11 @@ export class EventLoop implements WatchKeeper {
   }
 
   private roundsUntil(done: () => boolean, timeoutMs: number): boolean {
-    const deadline = timeoutMs < 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
+    const deadline = timeoutMs < 0 ? Number.POSITIVE_INFINITY : clock.now() + timeoutMs;
     let last = false;
     while (!done()) {
       if (last || this.closed) return false;
-      const remaining = deadline - performance.now();
+      const remaining = deadline - clock.now();
       last = remaining <= 0;
       this.runOnce(remaining === Number.POSITIVE_INFINITY ? -1 : Math.max(0, Math.ceil(remaining)));
     }
@@ -264,12 +266,12 @@ export class EventLoop implements WatchKeeper {
 
   /** How long a wait may be. */
   private untilTimer(timeoutMs: number): number {
-    const remaining = Math.ceil(this.timers.remaining(performance.now()));
+    const remaining = Math.ceil(this.timers.remaining(clock.now()));
     return timeoutMs < 0 ? remaining : Math.min(timeoutMs, remaining);
   }
 
   private expire(): void {
-    const now = performance.now();
+    const now = clock.now();
     for (let timer = this.timers.take(now); timer; timer = this.timers.take(now)) this.push(timer.job);
   }
 

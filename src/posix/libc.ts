@@ -19,6 +19,13 @@ export const socketpair = bind<[domain: number, type: number, protocol: number, 
 );
 export const bindSocket = bind<[fd: number, address: Uint8Array, length: number]>('int bind(int, void *, uint)');
 export const connect = bind<[fd: number, address: Uint8Array, length: number]>('int connect(int, void *, uint)');
+/** `value` and `length` are filled; `length` holds the size of `value` before. */
+export const getsockopt = bind<[fd: number, level: number, option: number, value: Int32Array, length: Int32Array]>(
+  'int getsockopt(int, int, int, void *, void *)',
+);
+export const getpeername = bind<[fd: number, address: Uint8Array, length: Int32Array]>(
+  'int getpeername(int, void *, void *)',
+);
 export const listen = bind<[fd: number, backlog: number]>('int listen(int, int)');
 export const accept4 = bind<[fd: number, address: number, length: number, flags: number]>(
   'int accept4(int, uintptr_t, uintptr_t, int)',
@@ -46,6 +53,9 @@ export const fchmod = bind<[fd: number, mode: number]>('int fchmod(int, uint)');
 export const lseek = bind<[fd: number, offset: number, whence: number], number | bigint>(
   'int64_t lseek(int, int64_t, int)',
 );
+export const statx = bind<[fd: number, path: number, flags: number, mask: number, out: number]>(
+  'int statx(int, uintptr_t, int, uint, uintptr_t)',
+);
 export const fcntl = bind<[fd: number, command: number, argument: number]>('int fcntl(int, int, int)');
 export const flock = bind<[fd: number, operation: number]>('int flock(int, int)');
 export const poll = bind<[array: number, count: number, timeout: number]>('int poll(uintptr_t, ulong, int)');
@@ -60,7 +70,7 @@ export const eventfd = bind<[initial: number, flags: number]>('int eventfd(uint,
 export const memfdCreate = bind<[name: string, flags: number]>('int memfd_create(str, uint)');
 export const madvise = bind<[address: number, length: number, advice: number]>('int madvise(uintptr_t, size_t, int)');
 const mmapCall = bind<
-  [address: number, length: number, protection: number, flags: number, fd: number, offset: bigint],
+  [address: number, length: number, protection: number, flags: number, fd: number, offset: number],
   number | bigint
 >('uintptr_t mmap(uintptr_t, size_t, int, int, int, int64_t)');
 
@@ -71,7 +81,7 @@ export function mmap(
   protection: number,
   flags: number,
   fd: number,
-  offset: bigint,
+  offset: number,
 ): number {
   // MAP_FAILED, all ones, does not fit a number and so comes as a bigint.
   const result = mmapCall(address, length, protection, flags, fd, offset);
@@ -93,6 +103,9 @@ export const SOCK_STREAM = 1;
 export const SOCK_NONBLOCK = 0x800;
 export const SOCK_CLOEXEC = 0x80000;
 export const SOL_SOCKET = 1;
+export const SO_TYPE = 3;
+export const SO_ACCEPTCONN = 30;
+export const SO_DOMAIN = 39;
 export const SCM_RIGHTS = 1;
 export const MSG_CTRUNC = 0x8;
 export const MSG_DONTWAIT = 0x40;
@@ -110,6 +123,7 @@ export const MFD_ALLOW_SEALING = 2;
 export const LOCK_EX = 2;
 export const LOCK_NB = 4;
 export const F_GETFL = 3;
+export const F_SETFL = 4;
 export const F_DUPFD_CLOEXEC = 1030;
 export const F_ADD_SEALS = 1033;
 export const F_GET_SEALS = 1034;
@@ -125,8 +139,16 @@ export const MAP_ANONYMOUS = 0x20;
 export const MAP_32BIT = 0x40;
 export const MAP_NORESERVE = 0x4000;
 export const MADV_DONTNEED = 4;
+export const AT_EMPTY_PATH = 0x1000;
+export const STATX_TYPE = 1;
+export const STATX_SIZE = 0x200;
+export const S_IFMT = 0xf000;
+export const S_IFCHR = 0x2000;
+export const S_IFBLK = 0x6000;
+export const S_IFREG = 0x8000;
 export const SEEK_CUR = 1;
 export const O_APPEND = 0x400;
+export const O_NONBLOCK = 0x800;
 
 export const ENOENT = 2;
 export const EINTR = 4;
@@ -134,7 +156,9 @@ export const EBADF = 9;
 export const EAGAIN = 11;
 export const ENOMEM = 12;
 export const EINVAL = 22;
+export const ENOTSOCK = 88;
 export const EOPNOTSUPP = 95;
 export const EADDRINUSE = 98;
 export const ECONNABORTED = 103;
+export const ENOTCONN = 107;
 export const ECONNREFUSED = 111;

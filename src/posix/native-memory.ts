@@ -34,8 +34,8 @@ export class NativeBlock {
 
   constructor(length: number) {
     // An address below 2^31 is a small integer: to pass it to a system call allocates nothing. There is 1 GiB of them.
-    let address = mmap(0, length, PROTECTION, FLAGS | MAP_32BIT, -1, 0n);
-    if (address < 0) address = mmap(0, length, PROTECTION, FLAGS, -1, 0n);
+    let address = mmap(0, length, PROTECTION, FLAGS | MAP_32BIT, -1, 0);
+    if (address < 0) address = mmap(0, length, PROTECTION, FLAGS, -1, 0);
     if (address < 0) throw new SystemError('mmap', errno(), `of ${length} bytes`);
     const buffer = viewOf(address, length);
     this.address = address;

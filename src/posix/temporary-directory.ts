@@ -48,8 +48,7 @@ let swept = false;
 
 /**
  * Makes `viommu.<purpose>.XXXXXX`, which only its owner can enter. The first one that a thread makes clears away what dead processes
- * have left. Throws what
- * node:fs throws where none can be made.
+ * have left. Throws what node:fs throws where none can be made.
  * @param purpose small letters.
  * @param parent default: the system's directory for temporary files (TMPDIR).
  */
@@ -97,7 +96,7 @@ function locked(path: string, descriptor: number): TemporaryDirectory {
       if (!isThere) return;
       isThere = false;
       try {
-        rmSync(path, { recursive: true, force: true });
+        removeWhole(path);
       } finally {
         closeSync(descriptor);
       }
@@ -110,7 +109,7 @@ function removeIfDead(path: string): boolean {
   if (descriptor < 0) return removeEmpty(path);
   try {
     if (tryLock(descriptor) !== Lock.held || !isStill(descriptor, path)) return false;
-    rmSync(path, { recursive: true, force: true });
+    removeWhole(path);
     return true;
   } catch (error) {
     // Something in it is not this user's to remove: it stays, and nobody who starts a guest has any business with it.
@@ -119,6 +118,14 @@ function removeIfDead(path: string): boolean {
   } finally {
     closeSync(descriptor);
   }
+}
+
+/** The owner's file goes last: of what is left where this comes to no end, the next one that starts still knows whose it is. */
+function removeWhole(path: string): void {
+  for (const name of listed(path)) {
+    if (name !== OWNER_FILE) rmSync(join(path, name), { recursive: true, force: true });
+  }
+  rmSync(path, { recursive: true, force: true });
 }
 
 /** Its maker was killed at once; one that lives makes another. */

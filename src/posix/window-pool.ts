@@ -45,7 +45,7 @@ export class MappedWindow {
 
   /** Made by WindowPool only. */
   constructor() {
-    const address = mmap(0, WINDOW_BYTES, PROT_READ | PROT_WRITE, EMPTY, -1, 0n);
+    const address = mmap(0, WINDOW_BYTES, PROT_READ | PROT_WRITE, EMPTY, -1, 0);
     if (address < 0) throw new SystemError('mmap', errno(), 'of a window');
     const buffer = viewOf(address, WINDOW_BYTES);
     this.#address = address;
@@ -54,16 +54,18 @@ export class MappedWindow {
   }
 
   /**
-   * Maps `length` bytes of a file, from `fileOffset`, shared, at this place of the window; all page-aligned. Throws a
+   * Maps `length` bytes of a file, from `fileOffset` (below 2^53), shared, at this place of the window; all page-aligned. Throws a
    * SystemError; the window is then unchanged. The descriptor may be closed afterwards.
    */
-  mapFile(offsetInWindow: number, length: number, fd: number, fileOffset: bigint, writable: boolean): void {
+  mapFile(offsetInWindow: number, length: number, fd: number, fileOffset: number, writable: boolean): void {
     this.#check(offsetInWindow, length);
     if (this.#pool === undefined) throw new Error('a released window was used');
     if (this.#pool.fileMappings >= FILE_MAPPING_LIMIT) {
       throw new SystemError('mmap', ENOMEM, `beyond ${FILE_MAPPING_LIMIT} file mappings`);
     }
-    if ((fileOffset & BigInt(PAGE_MASK)) !== 0n) throw new SystemError('mmap', EINVAL, 'at an unaligned file offset');
+    if (!Number.isSafeInteger(fileOffset)) throw new RangeError(`file offset ${fileOffset}`);
+    // The low half of a number: its sign and what lies above do not matter.
+    if ((fileOffset & PAGE_MASK) !== 0) throw new SystemError('mmap', EINVAL, 'at an unaligned file offset');
     const protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
     this.#overlay(offsetInWindow, length, protection, MAP_SHARED, fd, fileOffset);
     if (!this.#mappings.has(offsetInWindow)) this.#pool.fileMappings++;
@@ -74,7 +76,7 @@ export class MappedWindow {
   clear(offsetInWindow: number, length: number): void {
     this.#check(offsetInWindow, length);
     if (this.#pool === undefined) throw new Error('a released window was used');
-    this.#overlay(offsetInWindow, length, PROT_READ | PROT_WRITE, EMPTY, -1, 0n);
+    this.#overlay(offsetInWindow, length, PROT_READ | PROT_WRITE, EMPTY, -1, 0);
     if (this.#mappings.get(offsetInWindow) === length) {
       this.#mappings.delete(offsetInWindow);
       this.#pool.fileMappings--;
@@ -89,13 +91,13 @@ export class MappedWindow {
   /** Not for others: WindowPool takes it back. */
   retire(pool: WindowPool): void {
     if (this.#pool !== pool) throw new Error('a window was released twice, or to a pool that did not lend it');
-    this.#overlay(0, WINDOW_BYTES, PROT_READ | PROT_WRITE, EMPTY, -1, 0n);
+    this.#overlay(0, WINDOW_BYTES, PROT_READ | PROT_WRITE, EMPTY, -1, 0);
     pool.fileMappings -= this.#mappings.size;
     this.#mappings.clear();
     this.#pool = undefined;
   }
 
-  #overlay(at: number, length: number, protection: number, flags: number, fd: number, fileOffset: bigint): void {
+  #overlay(at: number, length: number, protection: number, flags: number, fd: number, fileOffset: number): void {
     if (mmap(this.#address + at, length, protection, flags | MAP_FIXED, fd, fileOffset) < 0) {
       throw new SystemError('mmap', errno(), `of ${length} bytes into a window`);
     }

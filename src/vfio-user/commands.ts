@@ -1,6 +1,6 @@
 /** What the server does on each command of the client: one function each, and the table by which they are found. */
 import { Errno } from './device-model.ts';
-import { readDmaMapFlags } from './dma-map-payload.ts';
+import { endsBeyond64Bits, readAddress, readDmaMapFlags } from './dma-map-payload.ts';
 import { deviceFeature, migrationDataRead, migrationDataWrite } from './features.ts';
 import type { Reply, Request } from './messages.ts';
 import { deviceGetRegionInfo, deviceGetRegionIoFds } from './region-info.ts';
@@ -36,9 +36,7 @@ const COUNT = RegionAccess.count;
 const DATA = RegionAccess.data;
 const ACCESS = RegionAccess.bytes;
 const NO_TRIGGERS: readonly number[] = [];
-const ADDRESS_SPACE = 1n << 64n;
-const PAGE_MASK = BigInt(PAGE_BYTES - 1);
-const PAGE_SHIFT = 12n;
+const PAGE_MASK = PAGE_BYTES - 1;
 
 export interface CommandHandler {
   /** Bytes of payload without which the command means nothing; fewer are EINVAL. */
@@ -99,41 +97,39 @@ function version(client: ServedClient, request: Request, reply: Reply): number {
 }
 
 function dmaMap(client: ServedClient, request: Request): number {
-  const flags = request.u32(DmaMap.flags);
-  const offset = request.u64(DmaMap.offset);
-  const address = request.u64(DmaMap.address);
-  const size = request.u64(DmaMap.size);
-  const { descriptors } = request;
+  const { view, at, descriptors } = request;
   const mapped = descriptors.length > 0;
   if (request.u32(DmaMap.argsz) < DmaMap.bytes) return Errno.EINVAL;
-  const meaning = readDmaMapFlags(flags, mapped);
+  const meaning = readDmaMapFlags(request.u32(DmaMap.flags), mapped);
   if (meaning === undefined || descriptors.length > 1) return Errno.EINVAL;
-  if (size === 0n || address + size > ADDRESS_SPACE || offset + size > ADDRESS_SPACE) return Errno.EINVAL;
+  const size = readAddress(view, at + DmaMap.size);
+  if (size === 0) return Errno.EINVAL;
+  if (endsBeyond64Bits(view, at + DmaMap.address, at + DmaMap.size)) return Errno.EINVAL;
+  if (endsBeyond64Bits(view, at + DmaMap.offset, at + DmaMap.size)) return Errno.EINVAL;
   // A mapping starts at a page of the file; reads and writes start anywhere.
   const isPageOfFile = mapped && meaning.access !== 'fileIo';
-  if (((address | size | (isPageOfFile ? offset : 0n)) & PAGE_MASK) !== 0n) return Errno.EINVAL;
+  const lowBits =
+    request.u32(DmaMap.address) | request.u32(DmaMap.size) | (isPageOfFile ? request.u32(DmaMap.offset) : 0);
+  if ((lowBits & PAGE_MASK) !== 0) return Errno.EINVAL;
   if (client.dmaRegions >= client.limits.maxDmaMaps) return ENOSPC;
   const descriptor = request.takeDescriptors()[0] ?? -1;
-  const errno = client.model.dma.map({
-    address,
-    size,
-    offset,
-    descriptor,
-    ...meaning,
-  });
+  const { readable, writable, access } = meaning;
+  const address = readAddress(view, at + DmaMap.address);
+  const offset = readAddress(view, at + DmaMap.offset);
+  const errno = client.model.dma.map({ address, size, readable, writable, descriptor, offset, access });
   if (errno === Errno.ok) client.dmaRegions++;
   return errno;
 }
 
 function dmaUnmap(client: ServedClient, request: Request, reply: Reply): number {
   const flags = request.u32(DmaUnmap.flags);
-  const address = request.u64(DmaUnmap.address);
-  const size = request.u64(DmaUnmap.size);
+  const address = readAddress(request.view, request.at + DmaUnmap.address);
+  const size = readAddress(request.view, request.at + DmaUnmap.size);
   if (request.u32(DmaUnmap.argsz) < DmaUnmap.bytes) return Errno.EINVAL;
   if (flags & DmaUnmap.getDirtyBitmap) return Errno.ENOTSUP;
   if ((flags & ~DmaUnmap.all) !== 0) return Errno.EINVAL;
   if (flags & DmaUnmap.all) {
-    if (address !== 0n || size !== 0n) return Errno.EINVAL;
+    if (address !== 0 || size !== 0) return Errno.EINVAL;
     client.model.dma.unmapAll();
     client.dmaRegions = 0;
     client.dmaUnmapped(0, Number.POSITIVE_INFINITY);
@@ -141,7 +137,7 @@ function dmaUnmap(client: ServedClient, request: Request, reply: Reply): number 
     const errno = client.model.dma.unmap(address, size);
     if (errno !== Errno.ok) return errno;
     client.dmaRegions--;
-    client.dmaUnmapped(Number(address >> PAGE_SHIFT), Number(size >> PAGE_SHIFT));
+    client.dmaUnmapped(address / PAGE_BYTES, size / PAGE_BYTES);
   }
   echo(request, reply, DmaUnmap.bytes);
   return Errno.ok;

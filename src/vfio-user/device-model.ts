@@ -103,7 +103,7 @@ export interface ClientPort {
   readonly dmaBatch?: DmaBatch;
 }
 
-/** A DMA region as the client announced it. The receiver of `map` owns `descriptor` from the call on, also when it fails. */
+/** A DMA region as a client announces it. */
 export interface DmaRegion {
   readonly address: bigint;
   readonly size: bigint;
@@ -115,6 +115,24 @@ export interface DmaRegion {
   readonly offset: bigint;
   /** How the client wants the descriptor to be used. Missing: by mmap(2), where there is one. */
   readonly access?: DmaAccessMode;
+}
+
+/**
+ * A DMA region as a device model gets it, checked to end within 64 bits; all in bytes. `address` and `size` are whole pages, which a
+ * number holds exactly; so is `offset`, but of a region without a descriptor or for file I/O, where from 2^53 on it is the nearest
+ * number. The receiver of `map` owns `descriptor` from the call on, also when it fails.
+ */
+export interface AnnouncedRegion {
+  readonly address: number;
+  readonly size: number;
+  readonly readable: boolean;
+  readonly writable: boolean;
+  /** -1 where the memory is reached by messages only. */
+  readonly descriptor: number;
+  /** Where the region starts in the file behind `descriptor`. */
+  readonly offset: number;
+  /** How the client wants the descriptor to be used. Undefined: by mmap(2), where there is one. */
+  readonly access: DmaAccessMode | undefined;
 }
 
 /** `fileIo`: by pread(2) and pwrite(2), for files that cannot be mapped, such as `/proc/PID/mem`. */
@@ -156,9 +174,9 @@ export interface DeviceMigration {
 
 /** Where the server puts the DMA regions of its client; calls return an errno, zero on success. */
 export interface DmaRegions {
-  map(region: DmaRegion): number;
-  /** Exactly one region that was mapped with this address and size. */
-  unmap(address: bigint, size: bigint): number;
+  map(region: AnnouncedRegion): number;
+  /** Exactly one region that was mapped with this address and size, in bytes; what are not whole pages is never one. */
+  unmap(address: number, size: number): number;
   /** Every region; also called when the client goes away. */
   unmapAll(): void;
   /** Missing where writes cannot be logged. */

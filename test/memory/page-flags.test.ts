@@ -39,6 +39,31 @@ describe('PageFlags', () => {
     expect(flags.mixedChunks).toBe(0);
   });
 
+  it('knows a chunk anew that was mixed before, whatever it has had since', () => {
+    const flags = new PageFlags();
+    flags.fill(7, 1, 5);
+    flags.fill(7, 1, 0);
+    expect([flags.mixedChunks, flags.chunks[0]]).toEqual([0, 0]);
+    flags.fill(0, CHUNK_FRAMES, 7);
+    flags.fill(511, 1, 3);
+    expect([0, 7, 510, 511].map(frame => flags.at(frame))).toEqual([7, 7, 7, 3]);
+    expect(flags.mixedChunks).toBe(1);
+  });
+
+  it('keeps bytes for no more chunks than one besides those that are mixed', () => {
+    const flags = new PageFlags();
+    for (let chunk = 0; chunk < 3; chunk++) {
+      flags.fill(chunk * CHUNK_FRAMES, 1, 5);
+      flags.fill(chunk * CHUNK_FRAMES, 1, 0);
+    }
+    flags.fill(CHUNK_FRAMES, 1, 9);
+    expect(flags.mixedChunks).toBe(1);
+    expect([0, CHUNK_FRAMES, CHUNK_FRAMES + 1, 2 * CHUNK_FRAMES].map(frame => flags.at(frame))).toEqual([0, 9, 0, 0]);
+    flags.clear();
+    flags.fill(2 * CHUNK_FRAMES + 1, 1, 5);
+    expect([flags.mixedChunks, flags.at(2 * CHUNK_FRAMES), flags.at(2 * CHUNK_FRAMES + 1)]).toEqual([1, 0, 5]);
+  });
+
   it('tells how far a run goes, up to the end of the chunk', () => {
     const flags = new PageFlags();
     flags.fill(10, 20, 7);

@@ -9,7 +9,7 @@ import { createMemfd, readAt } from '../../src/posix/memfd.ts';
 import { allocateNative, freeNative, type NativeBlock } from '../../src/posix/native-memory.ts';
 import { closeDescriptor, duplicateDescriptor, socketPair } from '../../src/posix/socket.ts';
 import type { TraceLog } from '../../src/trace/trace.ts';
-import type { DmaRegion } from '../../src/vfio-user/device-model.ts';
+import type { AnnouncedRegion } from '../../src/vfio-user/device-model.ts';
 import { openDescriptors } from '../posix/support.ts';
 import { at, BatchedRemote, byteAt, digest, FakeRemote, PAGE, pagesFile, setUp, unmap } from './support.ts';
 
@@ -34,7 +34,7 @@ afterEach(() => {
 });
 
 /** The memory owns what it is given; the test keeps `fd`. */
-function fileIo(frame: number, frames: number, fd: number, more: Partial<DmaRegion> = {}): number {
+function fileIo(frame: number, frames: number, fd: number, more: Partial<AnnouncedRegion> = {}): number {
   return memory.map(at(frame, frames, { descriptor: duplicateDescriptor(fd), access: 'fileIo', ...more }));
 }
 
@@ -60,7 +60,7 @@ describe('a region by file I/O', () => {
 
   it('starts at its offset, which need not be at a page', () => {
     using(pagesFile(3), fd => {
-      expect(fileIo(7, 1, fd, { offset: BigInt(2 * PAGE - 100) })).toBe(0);
+      expect(fileIo(7, 1, fd, { offset: 2 * PAGE - 100 })).toBe(0);
       expect([byteAt(memory, 7, 99), byteAt(memory, 7, 100)]).toEqual([2, 3]);
     });
   });
@@ -92,7 +92,7 @@ describe('a region by file I/O', () => {
   it('reaches offsets beyond 4 GiB', () => {
     const position = 2 ** 33 + 5 * PAGE;
     using(createMemfd('guest', position + 2 * PAGE), fd => {
-      fileIo(0, 2, fd, { offset: BigInt(position) });
+      fileIo(0, 2, fd, { offset: position });
       expect(memory.write(1, 3, Uint8Array.of(42), 0, 1)).toBe(MemoryStatus.ok);
       const seen = new Uint8Array(1);
       readAt(fd, seen, 0, 1, position + PAGE + 3);
@@ -178,7 +178,7 @@ describe('the memory of a process', () => {
   });
 
   it('is read and written, both ways', () => {
-    expect(fileIo(0, 4, process, { offset: BigInt(block.address) })).toBe(0);
+    expect(fileIo(0, 4, process, { offset: block.address })).toBe(0);
     fc.assert(
       fc.property(
         fc.nat(4 * PAGE - 1),
@@ -199,7 +199,7 @@ describe('the memory of a process', () => {
   });
 
   it('fails with a note where the process has nothing', () => {
-    expect(fileIo(0, 1, process, { offset: 0n })).toBe(0);
+    expect(fileIo(0, 1, process, { offset: 0 })).toBe(0);
     expect(byteAt(memory, 0)).toBe('failed');
     expect(memory.write(0, 0, Uint8Array.of(1), 0, 1)).toBe(MemoryStatus.failed);
     const failures = trace.events.filter(({ kind }) => kind === 'memory.failed');
@@ -210,20 +210,20 @@ describe('the memory of a process', () => {
   });
 
   it('is no memory for who would map it', () => {
-    expect(fileIo(0, 1, process, { offset: 0n, access: 'mmap' })).toBe(EINVAL);
+    expect(fileIo(0, 1, process, { offset: 0, access: 'mmap' })).toBe(EINVAL);
   });
 });
 
 describe('no region by file I/O is taken', () => {
-  const refusals: [string, () => number, Partial<DmaRegion>][] = [
+  const refusals: [string, () => number, Partial<AnnouncedRegion>][] = [
     ['in a socket', () => halfOpenSocket(), {}],
     ['in an eventfd', () => createEventFd(), {}],
     ['in a directory', () => openSync('/proc/self', 'r'), { writable: false }],
     ['in a device that has no positions', () => openSync('/dev/ptmx', 'r+'), {}],
     ['to be written in a file opened for reading', () => openSync('/proc/self/mem', 'r'), {}],
     ['to be written in a file that only appends', () => appending(), { readable: false }],
-    ['beyond the end of a file', () => createMemfd('guest', PAGE), { offset: 1n }],
-    ['at an offset that is no number', () => createMemfd('guest', PAGE), { offset: 1n << 53n }],
+    ['beyond the end of a file', () => createMemfd('guest', PAGE), { offset: 1 }],
+    ['at an offset that is no number', () => createMemfd('guest', PAGE), { offset: 2 ** 53 }],
   ];
   it.each(refusals)('%s', (_, open, more) => {
     const fd = open();

@@ -91,7 +91,7 @@ describe('RegionMemory, mapped regions', () => {
 describe('RegionMemory, regions that must not be mapped', () => {
   it('a file that could shrink is read and written by position', () => {
     const fd = pagesFile(3, 1, unsealable);
-    memory.map(at(5, 2, { descriptor: again(fd), offset: BigInt(PAGE) }));
+    memory.map(at(5, 2, { descriptor: again(fd), offset: PAGE }));
     expect(trace.events[0]).toMatchObject({ kind: 'memory.not-mapped', detail: { instead: 'file' } });
     expect(memory.windows).toHaveLength(0);
     expect([byteAt(memory, 5), byteAt(memory, 6, PAGE - 1)]).toEqual([2, 3]);

@@ -4,7 +4,7 @@ import { RegionMemory, type RemoteMemory } from '../../src/memory/region-memory.
 import { createMemfd, type MemfdOptions, writeAt } from '../../src/posix/memfd.ts';
 import { WindowPool } from '../../src/posix/window-pool.ts';
 import { TraceLog } from '../../src/trace/trace.ts';
-import type { DmaBatch, DmaRegion } from '../../src/vfio-user/device-model.ts';
+import type { AnnouncedRegion, DmaBatch } from '../../src/vfio-user/device-model.ts';
 
 export const PAGE = FRAME_BYTES;
 
@@ -154,20 +154,21 @@ export function digest(bytes: Uint8Array): string {
 }
 
 /** A region of `frames` pages at `frame`; without a descriptor by default. */
-export function at(frame: number, frames: number, more: Partial<DmaRegion> = {}): DmaRegion {
+export function at(frame: number, frames: number, more: Partial<AnnouncedRegion> = {}): AnnouncedRegion {
   return {
-    address: BigInt(frame) * BigInt(PAGE),
-    size: BigInt(frames) * BigInt(PAGE),
+    address: frame * PAGE,
+    size: frames * PAGE,
     readable: true,
     writable: true,
     descriptor: -1,
-    offset: 0n,
+    offset: 0,
+    access: undefined,
     ...more,
   };
 }
 
 export function unmap(memory: RegionMemory, frame: number, frames: number): number {
-  return memory.unmap(BigInt(frame) * BigInt(PAGE), BigInt(frames) * BigInt(PAGE));
+  return memory.unmap(frame * PAGE, frames * PAGE);
 }
 
 /** One byte, or the name of what went wrong. */

@@ -3,16 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createEventFd } from '../../src/posix/eventfd.ts';
-import {
-  createMemfd,
-  fileSize,
-  isDevice,
-  isRegularFile,
-  isSeekable,
-  readAt,
-  sealAgainstShrink,
-  writeAt,
-} from '../../src/posix/memfd.ts';
+import { createMemfd, fileStatus, isSeekable, readAt, sealAgainstShrink, writeAt } from '../../src/posix/memfd.ts';
 import { closeDescriptor, socketPair } from '../../src/posix/socket.ts';
 
 const opened: number[] = [];
@@ -30,7 +21,7 @@ describe('createMemfd', () => {
   it('makes a file of that many zeros', () => {
     const fd = keep(createMemfd('zeros', 5000));
     const buffer = new Uint8Array(6000).fill(9);
-    expect(fileSize(fd)).toBe(5000n);
+    expect(fileStatus(fd).bytes).toBe(5000);
     expect(readAt(fd, buffer, 0, 6000, 0)).toBe(5000);
     expect(buffer.subarray(0, 5000).every(byte => byte === 0)).toBe(true);
     expect(buffer[5000]).toBe(9);
@@ -39,18 +30,18 @@ describe('createMemfd', () => {
   it('makes one that can be cut short by default', () => {
     const fd = keep(createMemfd('open', 8192));
     ftruncateSync(fd, 4096);
-    expect(fileSize(fd)).toBe(4096n);
+    expect(fileStatus(fd).bytes).toBe(4096);
   });
 
   it('makes one that cannot be cut short or grow when sealed', () => {
     const fd = keep(createMemfd('sealed', 8192, { seal: true }));
     expect(() => ftruncateSync(fd, 4096)).toThrow(/EPERM/);
     expect(() => ftruncateSync(fd, 16384)).toThrow(/EPERM/);
-    expect(fileSize(fd)).toBe(8192n);
+    expect(fileStatus(fd).bytes).toBe(8192);
   });
 
   it('makes files larger than 4 GiB', () => {
-    expect(fileSize(keep(createMemfd('large', 5 * 2 ** 30)))).toBe(5n << 30n);
+    expect(fileStatus(keep(createMemfd('large', 5 * 2 ** 30))).bytes).toBe(5 * 2 ** 30);
   });
 });
 
@@ -64,14 +55,14 @@ describe('sealAgainstShrink', () => {
     expect(sealAgainstShrink(fd)).toBe(true);
     expect(() => ftruncateSync(fd, 4096)).toThrow(/EPERM/);
     ftruncateSync(fd, 16384);
-    expect(fileSize(fd)).toBe(16384n);
+    expect(fileStatus(fd).bytes).toBe(16384);
   });
 
   it('is false where seals are not allowed', () => {
     const fd = keep(createMemfd('f', 8192, { sealable: false }));
     expect(sealAgainstShrink(fd)).toBe(false);
     ftruncateSync(fd, 4096);
-    expect(fileSize(fd)).toBe(4096n);
+    expect(fileStatus(fd).bytes).toBe(4096);
   });
 
   it('is false for files on a disk', () => {
@@ -128,12 +119,13 @@ describe('what a descriptor is', () => {
     keep(one);
     keep(other);
     const device = keep(openSync('/dev/zero', 'r'));
-    expect([file, one, device].map(isRegularFile)).toEqual([true, false, false]);
+    const status = [file, one, device, keep(createEventFd())].map(fd => fileStatus(fd));
+    expect(status.map(({ isRegular }) => isRegular)).toEqual([true, false, false, false]);
     expect([file, one, device].map(isSeekable)).toEqual([true, false, true]);
-    expect([file, one, device, keep(createEventFd())].map(isDevice)).toEqual([false, false, true, false]);
+    expect(status.map(({ isDevice }) => isDevice)).toEqual([false, false, true, false]);
   });
 
   it('throws for a descriptor that is not open', () => {
-    expect(() => fileSize(99999)).toThrow(expect.objectContaining({ call: 'fstat', code: 'EBADF' }));
+    expect(() => fileStatus(99999)).toThrow(expect.objectContaining({ call: 'statx', code: 'EBADF' }));
   });
 });

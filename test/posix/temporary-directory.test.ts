@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   chmodSync,
@@ -72,6 +72,26 @@ describe('a temporary directory', () => {
     const made = makeTemporaryDirectory('run', parent);
     expect(withFolderLock(made.path, 0, lock => lock)).toBe(FolderLock.held);
     made.remove();
+  });
+
+  it('which cannot be removed whole is left for the next one, with its owner', () => {
+    const made = makeTemporaryDirectory('run', parent);
+    // Longer than any path that the system takes, which mkdir(1) and rm(1) go down step by step.
+    execFileSync('mkdir', ['-p', new Array(20).fill('x'.repeat(250)).join('/')], { cwd: made.path });
+    writeFileSync(join(made.path, 'file'), '');
+    expect(() => made.remove()).toThrow(/ENAMETOOLONG/);
+    expect(readdirSync(made.path)).toContain('.owner');
+    expect(sweepTemporaryDirectories(parent)).toEqual([]);
+    expect(readdirSync(made.path)).toContain('.owner');
+    execFileSync('rm', ['-r', join(made.path, 'x'.repeat(250))]);
+    expect(sweepTemporaryDirectories(parent)).toEqual([made.path]);
+  });
+
+  it('may be gone already when it is removed', () => {
+    const made = makeTemporaryDirectory('run', parent);
+    rmSync(made.path, { recursive: true });
+    made.remove();
+    expect(readdirSync(parent)).toEqual([]);
   });
 
   it('has a purpose of small letters', () => {

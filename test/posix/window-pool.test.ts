@@ -40,7 +40,7 @@ describe('MappedWindow', () => {
     const window = acquire();
     const fd = file(2);
     writeAt(fd, Uint8Array.of(1, 2, 3, 4), 0, 4, PAGE);
-    window.mapFile(16 * PAGE, 2 * PAGE, fd, 0n, true);
+    window.mapFile(16 * PAGE, 2 * PAGE, fd, 0, true);
     expect(window.words[(17 * PAGE) / 4]).toBe(0x04030201);
     window.bytes[16 * PAGE + 5] = 77;
     const buffer = new Uint8Array(1);
@@ -52,7 +52,7 @@ describe('MappedWindow', () => {
     const window = acquire();
     const fd = file(3);
     writeAt(fd, Uint8Array.of(9), 0, 1, 3 * PAGE - 1);
-    window.mapFile(WINDOW_BYTES - PAGE, PAGE, fd, BigInt(2 * PAGE), true);
+    window.mapFile(WINDOW_BYTES - PAGE, PAGE, fd, 2 * PAGE, true);
     expect(window.bytes[WINDOW_BYTES - 1]).toBe(9);
   });
 
@@ -60,9 +60,9 @@ describe('MappedWindow', () => {
     const window = acquire();
     const other = acquire();
     const fd = file(1);
-    window.mapFile(0, PAGE, fd, 0n, true);
-    window.mapFile(5 * PAGE, PAGE, fd, 0n, true);
-    other.mapFile(0, PAGE, fd, 0n, false);
+    window.mapFile(0, PAGE, fd, 0, true);
+    window.mapFile(5 * PAGE, PAGE, fd, 0, true);
+    other.mapFile(0, PAGE, fd, 0, false);
     window.bytes[10] = 1;
     expect([window.bytes[5 * PAGE + 10], other.bytes[10]]).toEqual([1, 1]);
     Atomics.store(window.words, (5 * PAGE) / 4, -5);
@@ -73,7 +73,7 @@ describe('MappedWindow', () => {
     const window = acquire();
     const fd = createMemfd('closed', PAGE, { seal: true });
     writeAt(fd, Uint8Array.of(3), 0, 1, 0);
-    window.mapFile(0, PAGE, fd, 0n, true);
+    window.mapFile(0, PAGE, fd, 0, true);
     closeDescriptor(fd);
     expect(window.bytes[0]).toBe(3);
   });
@@ -82,7 +82,7 @@ describe('MappedWindow', () => {
     const window = acquire();
     const fd = file(3);
     writeAt(fd, new Uint8Array(3 * PAGE).fill(5), 0, 3 * PAGE, 0);
-    for (let page = 0; page < 3; page++) window.mapFile(page * PAGE, PAGE, fd, BigInt(page * PAGE), true);
+    for (let page = 0; page < 3; page++) window.mapFile(page * PAGE, PAGE, fd, page * PAGE, true);
     window.clear(PAGE, PAGE);
     expect(window.bytes.subarray(PAGE, 2 * PAGE).every(byte => byte === 0)).toBe(true);
     expect([window.bytes[PAGE - 1], window.bytes[2 * PAGE]]).toEqual([5, 5]);
@@ -96,9 +96,9 @@ describe('MappedWindow', () => {
     const first = file(1);
     const second = file(1);
     writeAt(second, Uint8Array.of(8), 0, 1, 0);
-    window.mapFile(0, PAGE, first, 0n, true);
+    window.mapFile(0, PAGE, first, 0, true);
     window.clear(0, PAGE);
-    window.mapFile(0, PAGE, second, 0n, true);
+    window.mapFile(0, PAGE, second, 0, true);
     expect(window.bytes[0]).toBe(8);
   });
 
@@ -114,16 +114,16 @@ describe('MappedWindow', () => {
   ])('refuses to map or clear at %s, length %s', (at, length) => {
     const window = acquire();
     const fd = file(1);
-    expect(() => window.mapFile(at, length, fd, 0n, true)).toThrow(RangeError);
+    expect(() => window.mapFile(at, length, fd, 0, true)).toThrow(RangeError);
     expect(() => window.clear(at, length)).toThrow(RangeError);
   });
 
   it('throws where the file cannot be mapped, and stays as it was', () => {
     const window = acquire();
-    window.mapFile(0, PAGE, file(1), 0n, true);
+    window.mapFile(0, PAGE, file(1), 0, true);
     window.bytes[0] = 4;
-    expect(() => window.mapFile(0, PAGE, 99999, 0n, true)).toThrow(expect.objectContaining({ code: 'EBADF' }));
-    expect(() => window.mapFile(0, PAGE, file(1), 1n, true)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+    expect(() => window.mapFile(0, PAGE, 99999, 0, true)).toThrow(expect.objectContaining({ code: 'EBADF' }));
+    expect(() => window.mapFile(0, PAGE, file(1), 1, true)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
     expect(window.bytes[0]).toBe(4);
   });
 });
@@ -131,7 +131,7 @@ describe('MappedWindow', () => {
 describe('WindowPool', () => {
   it('lends a released window again, with nothing left in it', () => {
     const window = pool.acquire();
-    window.mapFile(0, PAGE, file(1), 0n, true);
+    window.mapFile(0, PAGE, file(1), 0, true);
     window.bytes[0] = 4;
     pool.release(window);
     expect(window.bytes[0]).toBe(0);
@@ -160,14 +160,14 @@ describe('WindowPool', () => {
     const window = pool.acquire();
     pool.release(window);
     const fd = file(1);
-    expect(() => window.mapFile(0, PAGE, fd, 0n, true)).toThrow(/released/);
+    expect(() => window.mapFile(0, PAGE, fd, 0, true)).toThrow(/released/);
     expect(() => window.clear(0, PAGE)).toThrow(/released/);
   });
 
   it('counts the file mappings, and forgets those of a released window', () => {
     const window = pool.acquire();
     const fd = file(4);
-    for (let page = 0; page < 4; page++) window.mapFile(2 * page * PAGE, PAGE, fd, 0n, true);
+    for (let page = 0; page < 4; page++) window.mapFile(2 * page * PAGE, PAGE, fd, 0, true);
     expect(pool.fileMappings).toBe(4);
     window.clear(0, PAGE);
     expect(pool.fileMappings).toBe(3);
@@ -178,20 +178,19 @@ describe('WindowPool', () => {
   it('refuses more file mappings than its limit', () => {
     const window = acquire();
     const fd = file(1);
-    for (let i = 0; i < FILE_MAPPING_LIMIT; i++) window.mapFile(i * PAGE, PAGE, fd, 0n, true);
-    expect(() => window.mapFile(FILE_MAPPING_LIMIT * PAGE, PAGE, fd, 0n, true)).toThrow(
+    for (let i = 0; i < FILE_MAPPING_LIMIT; i++) window.mapFile(i * PAGE, PAGE, fd, 0, true);
+    expect(() => window.mapFile(FILE_MAPPING_LIMIT * PAGE, PAGE, fd, 0, true)).toThrow(
       expect.objectContaining({ code: 'ENOMEM' }),
     );
     window.clear(0, PAGE);
-    window.mapFile(FILE_MAPPING_LIMIT * PAGE, PAGE, fd, 0n, true);
+    window.mapFile(FILE_MAPPING_LIMIT * PAGE, PAGE, fd, 0, true);
   });
 
   it('grows by nothing over two hundred rounds', () => {
     const round = (): void => {
       const window = pool.acquire();
       const fd = createMemfd('round-test', 4 * PAGE, { seal: true });
-      for (let page = 0; page < 4; page++)
-        window.mapFile(page * 3 * PAGE, PAGE, fd, BigInt(page * PAGE), page % 2 === 0);
+      for (let page = 0; page < 4; page++) window.mapFile(page * 3 * PAGE, PAGE, fd, page * PAGE, page % 2 === 0);
       window.clear(0, PAGE);
       closeDescriptor(fd);
       pool.release(window);

@@ -9,6 +9,7 @@ import { closeDescriptor, connectUnix, StreamSocket, socketPair } from '../../sr
 import { TraceLog } from '../../src/trace/trace.ts';
 import { VfioUserClient } from '../../src/vfio-user/client.ts';
 import {
+  type AnnouncedRegion,
   type ClientPort,
   type DeviceModel,
   type DmaRegion,
@@ -40,7 +41,15 @@ export class FakeRegions implements DmaRegions {
   /** What `map` answers next, once. */
   refuse = 0;
 
-  map(region: DmaRegion): number {
+  map(announced: AnnouncedRegion): number {
+    const { address, size, offset, access, ...rest } = announced;
+    const region: DmaRegion = {
+      address: BigInt(address),
+      size: BigInt(size),
+      offset: BigInt(offset),
+      ...rest,
+      ...(access === undefined ? {} : { access }),
+    };
     const overlaps = this.mapped.some(
       one => region.address < one.address + one.size && one.address < region.address + region.size,
     );
@@ -51,8 +60,8 @@ export class FakeRegions implements DmaRegions {
     return errno;
   }
 
-  unmap(address: bigint, size: bigint): number {
-    const index = this.mapped.findIndex(one => one.address === address && one.size === size);
+  unmap(address: number, size: number): number {
+    const index = this.mapped.findIndex(one => one.address === BigInt(address) && one.size === BigInt(size));
     if (index === -1) return Errno.EINVAL;
     this.drop(this.mapped.splice(index, 1));
     return Errno.ok;
