@@ -2,10 +2,21 @@
 import { message } from '../../src/vfio-user/conformance/wire.ts';
 import { Command, DmaAccess, HeaderFlag } from '../../src/vfio-user/spec.ts';
 import type { Random } from './random.ts';
-import type { AnswerWay } from './steps.ts';
+import { ANSWER_WAYS, type AnswerWay } from './steps.ts';
 
 const ERRNOS = 130;
 const NOTHING = new Uint8Array(0);
+
+/** Of a client that others wait for. */
+export const PATIENT: readonly AnswerWay[] = ['right', 'right', 'right', 'error', 'late'];
+export const ANY_ANSWERS: readonly AnswerWay[] = [...PATIENT, ...PATIENT, ...ANSWER_WAYS];
+/** The server ends the connection after them. */
+export const ENDING_ANSWERS: ReadonlySet<AnswerWay> = new Set([
+  'twice',
+  'wrong-address',
+  'wrong-length',
+  'wrong-command',
+]);
 
 /** A DMA_READ or a DMA_WRITE of the server. */
 export interface Asked {

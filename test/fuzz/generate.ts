@@ -2,6 +2,7 @@
 
 import { dmaPayload, message } from '../../src/vfio-user/conformance/wire.ts';
 import { HeaderFlag } from '../../src/vfio-user/spec.ts';
+import { ENDING_ANSWERS } from './answers.ts';
 import { tableWord } from './content.ts';
 import { anyDescriptors, anyInterrupts, anyMapping } from './draw.ts';
 import { compose, mutate, type Outgoing, strangeVersion, toBytes } from './messages.ts';
@@ -12,6 +13,8 @@ import { Reference } from './reference.ts';
 import { GOOD_VERSION, TWIN_VERSION } from './reference-version.ts';
 import {
   type Client,
+  fillWithFileIo,
+  interrupt,
   type Speaker,
   spoilTwin,
   type Target,
@@ -19,15 +22,7 @@ import {
   UNASKED_ID,
   useOffered,
 } from './special-actions.ts';
-import {
-  ANSWER_WAYS,
-  type AnswerWay,
-  type DescriptorKind,
-  type Episode,
-  EVENTFDS,
-  type FileDescription,
-  type Step,
-} from './steps.ts';
+import { type DescriptorKind, type Episode, EVENTFDS, type FileDescription, type Step } from './steps.ts';
 import { DATA_BYTES, STRUCTURE_BYTES } from './translations.ts';
 
 export interface GenerateOptions {
@@ -47,13 +42,12 @@ const PATIENT_PROGRAMS = 30;
 const TWINS = 30;
 /** Of a hundred actions with a device that offers: those that use what it offers. */
 const USES = 25;
+/** Of a hundred uses: those that end in an interrupt. */
+const INTERRUPTS = 6;
+/** Of a hundred times that it comes up. */
+const FILLS = 30;
 /** Contents of memory in a run: each takes as long to draw as many messages. */
 const CONTENTS = 4;
-const PATIENT_ANSWERS: readonly AnswerWay[] = ['right', 'right', 'right', 'error', 'late'];
-
-export const PATIENT: readonly AnswerWay[] = PATIENT_ANSWERS;
-export const ANY_ANSWERS: readonly AnswerWay[] = [...PATIENT_ANSWERS, ...PATIENT_ANSWERS, ...ANSWER_WAYS];
-
 export function generateEpisode(options: GenerateOptions): Episode {
   return new Generator(options).run();
 }
@@ -145,7 +139,8 @@ class Generator implements Speaker {
       return;
     }
     if (target.kind === 'offering' && random.chance(USES)) {
-      this.steps.push(useOffered(random, c));
+      if (random.chance(INTERRUPTS)) interrupt(random, client, this);
+      else this.steps.push(useOffered(random, c));
       return;
     }
     if (reference.twin && random.chance(1)) {
@@ -182,6 +177,7 @@ class Generator implements Speaker {
         many: 30,
         ioDescriptors: 3,
         translate: 10,
+        fillWithFileIo: 1,
       })
     ) {
       case 'program':
@@ -212,6 +208,10 @@ class Generator implements Speaker {
         return;
       case 'translate':
         translate(random, this.clients, this);
+        return;
+      case 'fillWithFileIo':
+        // It takes hundreds of messages.
+        if (random.chance(FILLS)) fillWithFileIo(random, client, this);
         return;
       case 'map': {
         const [one, descriptors] = anyMapping(random);
@@ -312,7 +312,7 @@ class Generator implements Speaker {
   private unmapping(reference: Reference): Outgoing {
     const { random } = this;
     if (random.chance(5)) return compose.unmap(0n, 0n, 2);
-    const ranges = [...reference.mapped.values()];
+    const ranges = [...reference.memory.mapped.values()];
     if (ranges.length === 0 || random.chance(15)) {
       return compose.unmap(BigInt(random.below(256)) * 65536n, BigInt(1 + random.below(64)) * 4096n);
     }
@@ -377,6 +377,8 @@ class Generator implements Speaker {
       this.hangUp(client);
       return;
     }
+    // With the first such answer the server has ended the connection, which cannot be told from here: was there a request?
+    if (ENDING_ANSWERS.has(client.way)) client.doomed = true;
     client.way = 'right';
     client.strayFor = 0;
     this.steps.push({ do: 'answer', c: client.c, way: 'right' });

@@ -1,6 +1,6 @@
 /** The machines that are fuzzed: each kind of IOMMU, endpoints to be fuzzed, and one that a witness does right things with. */
 import type { IommuKindName } from '../../src/machine/description.ts';
-import { ANY_ANSWERS, PATIENT } from './generate.ts';
+import { ANY_ANSWERS, PATIENT } from './answers.ts';
 import type { FunctionKind } from './programs.ts';
 import type { AnswerWay } from './steps.ts';
 

@@ -51,7 +51,7 @@ export class Offered {
   private useMemory(how: OfferedUse, fd: number, at: number, bytes: Uint8Array): void {
     if (how === 'map' && this.window === undefined) {
       this.window = pool.acquire();
-      this.window.mapFile(0, OFFERED_FILE_BYTES, fd, 0n, true);
+      this.window.mapFile(0, OFFERED_FILE_BYTES, fd, 0, true);
     } else if (how === 'write') {
       if (this.window === undefined) writeAt(fd, bytes, 0, bytes.length, at);
       else this.window.bytes.set(bytes, at);

@@ -69,7 +69,7 @@ export class OfferingDevice implements DeviceModel {
     const { pci, pool } = options;
     this.file = createMemfd('viommu-fuzz-device', OFFERED_FILE_BYTES, { seal: true });
     this.window = pool.acquire();
-    this.window.mapFile(0, OFFERED_FILE_BYTES, this.file, 0n, true);
+    this.window.mapFile(0, OFFERED_FILE_BYTES, this.file, 0, true);
     this.regions = pci.regions.map((region, index) => this.describe(region, offers[index]));
     this.interrupts = [...pci.interrupts.slice(0, FIRST_OFFERED_INTERRUPT), ...offeredInterrupts];
     this.dma = pci.dma;

@@ -324,7 +324,8 @@ export class Peer {
       (writing ? range.writable : range.readable) &&
       address >= range.address &&
       address + count <= range.address + range.size;
-    for (const range of reference.mapped.values()) if (holds(range)) return true;
+    if (reference.memory.isGuess) return true;
+    for (const range of reference.memory.mapped.values()) if (holds(range)) return true;
     if (this.leaving.some(holds)) return true;
     return writing && address >= INTERRUPTS.address && address + count <= INTERRUPTS.end;
   }

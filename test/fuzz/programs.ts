@@ -254,13 +254,15 @@ function offeringProgram(random: Random): Outgoing[] {
   }
 }
 
-/** What a client may put into the device's list of work. */
-export function workEntry(random: Random): Uint8Array {
+/** What a client may put into the device's list of work. `vector`: by default one of the first of an index, or any. */
+export function workEntry(random: Random, vector = anyVector(random)): Uint8Array {
   const direction = random.chance(50) ? 0x80000000 : 0;
   const page = random.chance(95) ? 1 + random.below(LOW_MEMORY_BYTES / 4096) : random.word();
-  // One of the first vectors of an index, or any.
-  const vector = random.chance(80) ? (random.below(3) << 16) | random.below(4) : random.word();
   return words((page | direction) >>> 0, random.word(), random.below(OFFERED_FILE_BYTES), vector);
+}
+
+function anyVector(random: Random): number {
+  return random.chance(80) ? (random.below(3) << 16) | random.below(4) : random.word();
 }
 
 function eduTransfer(random: Random): Outgoing[] {

@@ -2,9 +2,10 @@
  * What the specification makes of a stream of bytes and descriptors, message by message: slow, plain, and apart from the server's
  * own code.
  */
-import { Command, DmaMap, DmaUnmap, HEADER_BYTES, HeaderFlag, RegionAccess } from '../../src/vfio-user/spec.ts';
-import { Errno, type Expectation, type FunctionFacts, type MappedRange } from './expectation.ts';
-import { empty, repeats } from './reference-checks.ts';
+import { Command, HEADER_BYTES, HeaderFlag, RegionAccess } from '../../src/vfio-user/spec.ts';
+import { Errno, type Expectation, type FunctionFacts } from './expectation.ts';
+import { empty } from './reference-checks.ts';
+import { ReferenceMemory } from './reference-memory.ts';
 import { ReferenceMigration } from './reference-migration.ts';
 import {
   deviceInfo,
@@ -23,8 +24,6 @@ import type { DescriptorKind, FileDescription } from './steps.ts';
 /** What the server takes with one message. */
 export const MAX_DESCRIPTORS = 16;
 export const LARGEST_MESSAGE = HEADER_BYTES + RegionAccess.bytes + MAX_TRANSFER;
-const ADDRESS_LIMIT = 1n << 43n;
-const PAGE_MASK = 4095n;
 
 const CARRIES_DESCRIPTORS: ReadonlySet<number> = new Set([Command.dmaMap, Command.deviceSetIrqs]);
 /** What the server has not, and so says nothing of their descriptors. */
@@ -47,7 +46,7 @@ export class Reference {
   maxTransfer = 0;
   /** What the server asks comes over a second stream. */
   twin = false;
-  readonly mapped = new Map<bigint, MappedRange>();
+  readonly memory: ReferenceMemory;
   /** Told of each message in the order of the stream. */
   onMessage: ((expectation: Expectation) => void) | undefined;
   /** Of a reply: why it ends the connection, where it does. By default nobody asked. */
@@ -65,8 +64,9 @@ export class Reference {
 
   constructor(
     private readonly facts: FunctionFacts,
-    private readonly files: readonly Pick<FileDescription, 'bytes'>[],
+    files: readonly Pick<FileDescription, 'bytes'>[],
   ) {
+    this.memory = new ReferenceMemory(files);
     this.migration = new ReferenceMigration(facts);
   }
 
@@ -159,9 +159,9 @@ export class Reference {
       case Command.version:
         return this.version(message);
       case Command.dmaMap:
-        return this.dmaMap(payload, descriptors);
+        return this.memory.map(payload, descriptors);
       case Command.dmaUnmap:
-        return this.dmaUnmap(payload);
+        return this.memory.unmap(payload);
       case Command.deviceGetInfo:
         return deviceInfo(facts, payload);
       case Command.deviceGetRegionInfo:
@@ -209,77 +209,6 @@ export class Reference {
     const check = (reply: Uint8Array) => checkVersion(reply, twin);
     const expected = { errnos: [0], check, descriptors: twin ? 1 : 0 };
     return verdict === 'good' ? expected : { ...expected, closes: ['handshake failed'], mayGoOn: true };
-  }
-
-  private dmaMap(payload: DataView, descriptors: readonly DescriptorKind[]) {
-    if (payload.byteLength < DmaMap.bytes) return { errnos: [Errno.EINVAL] };
-    const flags = payload.getUint32(DmaMap.flags, true);
-    const offset = payload.getBigUint64(DmaMap.offset, true);
-    const address = payload.getBigUint64(DmaMap.address, true);
-    const size = payload.getBigUint64(DmaMap.size, true);
-    const isBad =
-      payload.getUint32(DmaMap.argsz, true) < DmaMap.bytes ||
-      (flags & (DmaMap.readable | DmaMap.writable)) === 0 ||
-      flags > 0xf ||
-      (flags > 3 && descriptors.length === 0) ||
-      descriptors.length > 1 ||
-      size === 0n ||
-      ((address | size) & PAGE_MASK) !== 0n ||
-      address + size > ADDRESS_LIMIT ||
-      offset + size > 1n << 64n ||
-      (descriptors.length === 1 && !this.canBeMemory(descriptors[0]!, offset, size, flags));
-    const overlaps = [...this.mapped.values()].some(
-      one => address < one.address + one.size && one.address < address + size,
-    );
-    if (isBad) return { errnos: overlaps ? [Errno.EINVAL, Errno.EEXIST] : [Errno.EINVAL] };
-    if (overlaps) return { errnos: [Errno.EEXIST] };
-    this.mapped.set(address, { address, size, readable: (flags & 1) !== 0, writable: (flags & 2) !== 0 });
-    return { errnos: [0], check: empty };
-  }
-
-  /** As mapped memory or, with file I/O alone, as a file that is read and written. */
-  private canBeMemory(descriptor: DescriptorKind, offset: bigint, size: bigint, flags: number): boolean {
-    const isFileIo = (flags & (DmaMap.mmap | DmaMap.fileIo)) === DmaMap.fileIo;
-    if ((!isFileIo && (offset & PAGE_MASK) !== 0n) || offset + size > BigInt(Number.MAX_SAFE_INTEGER)) return false;
-    const isWritable = (flags & DmaMap.writable) !== 0;
-    switch (descriptor.is) {
-      case 'read-only':
-        if (isFileIo && isWritable) return false;
-        return offset + size <= BigInt(this.files[descriptor.file]!.bytes);
-      case 'file':
-        return offset + size <= BigInt(this.files[descriptor.file]!.bytes);
-      case 'null':
-      case 'zero':
-        return true;
-      // It cannot be mapped, and this one not be written.
-      case 'memory-of-process':
-        return isFileIo && !isWritable;
-      default:
-        return false;
-    }
-  }
-
-  private dmaUnmap(payload: DataView): Omit<Expectation, 'id' | 'command' | 'silent'> {
-    if (payload.byteLength < DmaUnmap.bytes) return { errnos: [Errno.EINVAL] };
-    const flags = payload.getUint32(DmaUnmap.flags, true);
-    const address = payload.getBigUint64(DmaUnmap.address, true);
-    const size = payload.getBigUint64(DmaUnmap.size, true);
-    if (payload.getUint32(DmaUnmap.argsz, true) < DmaUnmap.bytes) return { errnos: [Errno.EINVAL] };
-    if ((flags & DmaUnmap.getDirtyBitmap) !== 0) {
-      return { errnos: (flags & ~DmaUnmap.getDirtyBitmap) === 0 ? [Errno.ENOTSUP] : [Errno.ENOTSUP, Errno.EINVAL] };
-    }
-    if ((flags & ~DmaUnmap.all) !== 0) return { errnos: [Errno.EINVAL] };
-    if ((flags & DmaUnmap.all) !== 0) {
-      if (address !== 0n || size !== 0n) return { errnos: [Errno.EINVAL] };
-      const gone = [...this.mapped.values()];
-      this.mapped.clear();
-      return { errnos: [0], check: reply => repeats(reply, payload, 4, DmaUnmap.bytes), gone };
-    }
-    const range = this.mapped.get(address);
-    if (range === undefined) return { errnos: [Errno.ENOENT] };
-    if (range.size !== size) return { errnos: [Errno.EINVAL] };
-    this.mapped.delete(address);
-    return { errnos: [0], check: reply => repeats(reply, payload, 4, DmaUnmap.bytes), gone: [range] };
   }
 
   private close(id: number, command: number, closes: readonly string[]): void {

@@ -5,15 +5,27 @@ import { anyDescriptors } from './draw.ts';
 import type { FunctionFacts } from './expectation.ts';
 import { compose, type Outgoing, toBytes } from './messages.ts';
 import { restoreRightly } from './migrations.ts';
-import { ENTRIES, ENTRY_BYTES, OFFERED_FILE_BYTES, offers, WORK_REGION } from './offers.ts';
-import { type FunctionKind, workEntry } from './programs.ts';
+import {
+  DOORBELL_REGION,
+  ENTRIES,
+  ENTRY_BYTES,
+  FIRST_OFFERED_INTERRUPT,
+  OFFERED_FILE_BYTES,
+  offeredInterrupts,
+  offers,
+  WORK_REGION,
+} from './offers.ts';
+import { enable, type FunctionKind, workEntry } from './programs.ts';
 import type { Random } from './random.ts';
 import type { Reference } from './reference.ts';
-import type { AnswerWay, DescriptorKind, Step } from './steps.ts';
+import { MOST_FILE_IO } from './reference-memory.ts';
+import { type AnswerWay, type DescriptorKind, EVENTFDS, type Step } from './steps.ts';
 import { DATA, DATA_BYTES, STRUCTURE_BYTES, STRUCTURES, translationProgram } from './translations.ts';
 
 /** Ids that no server reaches within an episode: replies with them answer nothing. */
 export const UNASKED_ID = 0x8000;
+/** Guest addresses beyond all others that are drawn. */
+const FILE_IO = 0x4000000n;
 
 /** Somebody to talk to. */
 export interface Target {
@@ -89,6 +101,50 @@ export function spoilTwin(random: Random, c: number, id: number): Step[] {
   }
 }
 
+/** Interrupts that arrive: eventfds where the device's list of work asks for them, and the doorbell. */
+export function interrupt(random: Random, client: Client, speaker: Speaker): void {
+  const which = random.below(offeredInterrupts.length);
+  const vectors = 1 + random.below(Math.min(EVENTFDS, offeredInterrupts[which]!.count));
+  const eventfds = Array.from(
+    { length: vectors },
+    (): DescriptorKind => ({
+      is: 'eventfd',
+      number: random.below(EVENTFDS),
+    }),
+  );
+  speaker.send(client, enable());
+  speaker.send(client, compose.setIrqs(4 | 32, FIRST_OFFERED_INTERRUPT + which, 0, vectors), eventfds);
+  for (let entries = 1 + random.below(4); entries > 0; entries--) {
+    const vector = (which << 16) | random.below(vectors);
+    const entry = ENTRY_BYTES * random.below(ENTRIES);
+    speaker.send(client, compose.write(WORK_REGION, entry, workEntry(random, vector)), [], true);
+  }
+  speaker.send(client, compose.write(DOORBELL_REGION, 0, new Uint8Array(4)));
+  speaker.settle(client);
+}
+
+/** As many regions by file I/O as there may be, and some more. */
+export function fillWithFileIo(random: Random, client: Client, speaker: Speaker): void {
+  const map = (page: number, flags: number, one: DescriptorKind, posted = false) =>
+    speaker.send(client, compose.map(FILE_IO + BigInt(page) * 4096n, 4096n, 4096n, flags), [one], posted);
+  const file: DescriptorKind = { is: 'file', file: 0 };
+  const unmapAll = compose.unmap(0n, 0n, 2);
+  speaker.send(client, unmapAll);
+  for (let page = 0; page < MOST_FILE_IO; page++) {
+    if (random.chance(50)) map(page, 9, { is: 'read-only', file: 0 }, page < MOST_FILE_IO - 4);
+    else map(page, 11, file, page < MOST_FILE_IO - 4);
+  }
+  let next = MOST_FILE_IO;
+  for (let more = 2 + random.below(4); more > 0; more--) map(next++, 11, file);
+  // What can be reached otherwise is taken, and what would be refused anyway is refused.
+  map(next++, 3, random.pick([file, { is: 'file', file: 2 }, { is: 'null' }]));
+  map(next++, 11, random.pick<DescriptorKind>([{ is: 'directory' }, { is: 'memory-of-process' }]));
+  speaker.send(client, compose.unmap(FILE_IO + BigInt(random.below(MOST_FILE_IO)) * 4096n, 4096n));
+  map(next++, 11, file);
+  map(next++, 11, file);
+  speaker.send(client, unmapAll);
+}
+
 /** DMA that works, by an endpoint behind an IOMMU whose two clients are there. */
 export function translate(random: Random, clients: readonly Client[], speaker: Speaker): void {
   const find = (names: readonly string[]) =>
@@ -136,7 +192,7 @@ export function translate(random: Random, clients: readonly Client[], speaker: S
 /** A file, or memory by messages, at just these addresses. */
 function place(speaker: Speaker, client: Client, address: number, size: number, file: number): void {
   const [start, end] = [BigInt(address), BigInt(address + size)];
-  const ranges = [...client.reference!.mapped.values()].filter(
+  const ranges = [...client.reference!.memory.mapped.values()].filter(
     one => one.address < end && start < one.address + one.size,
   );
   const isThere = ranges.length === 1 && ranges[0]!.address === start && ranges[0]!.size === BigInt(size);

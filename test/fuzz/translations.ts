@@ -39,6 +39,8 @@ const Handle = { domain: 1, devices: [2, 3] } as const;
 const REQUESTERS = [0x100, 0x200] as const;
 const READ_WRITE = 3;
 
+const WEIGHTS = { transfer: 70, fault: 8, queue: 12, register: 4, change: 4, garbage: 2 } as const;
+
 /** What one of the two clients does, or what is done to the unit's structures. */
 export type Act =
   | { readonly on: 'iommu' | 'edu'; readonly send: Outgoing; readonly posted: boolean }
@@ -47,10 +49,13 @@ export type Act =
 
 /** Both kinds: their structures are there and mapped, and the functions have just been reset. */
 export function translationProgram(random: Random, kind: 'vtd' | 'dma-iommu'): Act[] {
-  const acts: Act[] = [...both(enable()), ...(kind === 'vtd' ? startVtd(random) : startDmaIommu())];
+  // Without a queue VT-d is told by registers what is stale.
+  const queues = random.chance(70);
+  const acts: Act[] = [...both(enable()), ...(kind === 'vtd' ? startVtd(queues) : startDmaIommu())];
   let tail = kind === 'vtd' ? 0 : SETUP_COMMANDS;
   for (let rounds = 12 + random.below(28); rounds > 0; rounds--) {
-    switch (random.weighted({ transfer: 70, fault: 8, queue: 12, register: 4, change: 4, garbage: 2 })) {
+    const byRegister = kind === 'vtd' && !queues && random.chance(25);
+    switch (byRegister ? 'register' : random.weighted(WEIGHTS)) {
       case 'transfer':
         acts.push(...transfer(random, kind, random.below(random.pick([4, 4, 8, READABLE_PAGES]))));
         break;
@@ -135,8 +140,7 @@ export function dmaIommuStructures(random: Random): Uint8Array {
   return bytes;
 }
 
-function startVtd(random: Random): Act[] {
-  const queues = random.chance(80);
+function startVtd(queues: boolean): Act[] {
   return [
     wide(Vtd.rtaddr, BigInt(STRUCTURES + Table.root * PAGE)),
     word(Vtd.gcmd, 0x40000000),
