@@ -20,7 +20,7 @@ export function catchInterrupt(): Interruption {
     resolve = done;
   });
   const hear = (signal: EndSignal) => {
-    if (controller.signal.aborted) process.exit(128 + constants.signals[signal]);
+    if (controller.signal.aborted) endAtOnce(signal);
     controller.abort(signal);
     resolve(signal);
   };
@@ -34,6 +34,16 @@ export function catchInterrupt(): Interruption {
       process.off('SIGTERM', hear);
     },
   };
+}
+
+/** After what others do at the end of the process. */
+function endAtOnce(signal: EndSignal): never {
+  process.on('exit', () => {
+    // `process.exit` waits for all threads, and one may be in a system call that never ends.
+    process.removeAllListeners(signal);
+    process.kill(process.pid, signal);
+  });
+  process.exit(128 + constants.signals[signal]);
 }
 
 export class Interrupted extends Error {

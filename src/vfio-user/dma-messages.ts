@@ -308,8 +308,13 @@ export class DmaMessages implements DmaBatch {
       messages: exchange.outstanding,
       milliseconds: limits.dmaTimeout,
     });
-    if (this.unanswered > limits.maxUnanswered) {
-      connection.close('too many DMA messages unanswered', { limit: limits.maxUnanswered });
+    // What is in flight next must find an id that is free.
+    const fewIds = this.pending.size > ID_COUNT - limits.maxDmaMessages;
+    if (this.unanswered > limits.maxUnanswered || fewIds) {
+      connection.close('too many DMA messages unanswered', {
+        limit: limits.maxUnanswered,
+        messages: this.pending.size,
+      });
     }
   }
 

@@ -13,6 +13,8 @@ export class LimitError extends Error {
   override readonly name = 'LimitError';
 }
 
+const QUOTED_CHARACTERS = 64;
+
 /** Of all limits. */
 export type LimitValues = Readonly<Record<LimitName, number>>;
 
@@ -31,12 +33,12 @@ export function checkLimit(name: string, value: unknown): asserts name is LimitN
   if (!isLimit(name)) {
     const near = nearest(name);
     throw new LimitError(
-      `no limit is called '${name}': did you mean ${near} (${limitRange(near)})? There are ${limitNames.join(', ')}`,
+      `no limit is called ${quoted(name)}: did you mean ${near} (${limitRange(near)})? There are ${limitNames.join(', ')}`,
     );
   }
   const { least, most } = limitTable[name];
   if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most) return;
-  throw new LimitError(`the limit ${name} must be a whole number, ${limitRange(name)}, not '${String(value)}'`);
+  throw new LimitError(`the limit ${name} must be a whole number, ${limitRange(name)}, not ${quoted(value)}`);
 }
 
 /**
@@ -44,16 +46,25 @@ export function checkLimit(name: string, value: unknown): asserts name is LimitN
  * where one cannot be set, or where two that are given do not go together.
  */
 export function settleLimits(given: GivenLimits, base: LimitValues = tableDefaults): LimitValues {
-  const values: Record<LimitName, number> = { ...base };
-  const fixed = new Set<LimitName>();
+  const settling: Settling = { values: { ...base }, raised: new Set(), lowered: new Set() };
   for (const [name, value] of Object.entries(given)) {
     checkLimit(name, value);
-    values[name] = value;
-    fixed.add(name);
+    settling.values[name] = value;
+    settling.raised.add(name);
+    settling.lowered.add(name);
   }
   // What one rule has moved another one may have to follow.
-  while (limitRules.some(rule => settle(rule, values, fixed))) {}
-  return values;
+  while (limitRules.some(rule => settle(rule, settling))) {}
+  return settling.values;
+}
+
+/** What was moved goes on the same way only, and what was given not at all: so it ends. */
+interface Settling {
+  readonly values: Record<LimitName, number>;
+  /** These cannot be lowered. */
+  readonly raised: Set<LimitName>;
+  /** These cannot be raised. */
+  readonly lowered: Set<LimitName>;
 }
 
 /**
@@ -76,18 +87,17 @@ export function lowerLimits(asked: GivenLimits, own: GivenLimits): GivenLimits {
 /** True: something had to be moved. */
 function settle(
   { small, factor, spare, large, why }: (typeof limitRules)[number],
-  values: Record<LimitName, number>,
-  fixed: Set<LimitName>,
+  { values, raised, lowered }: Settling,
 ): boolean {
   const needed = factor * values[small] + spare;
   if (needed <= values[large]) return false;
   const room = Math.floor((values[large] - spare) / factor);
-  if (!fixed.has(small) && room >= limitTable[small].least) {
+  if (!raised.has(small) && room >= limitTable[small].least) {
     values[small] = room;
-    fixed.add(small);
-  } else if (!fixed.has(large) && needed <= limitTable[large].most) {
+    lowered.add(small);
+  } else if (!lowered.has(large) && needed <= limitTable[large].most) {
     values[large] = needed;
-    fixed.add(large);
+    raised.add(large);
   } else {
     throw new LimitError(
       `the limits ${small} = ${values[small]} and ${large} = ${values[large]} do not go together, ${why}: ` +
@@ -97,13 +107,20 @@ function settle(
   return true;
 }
 
+/** What somebody else wrote, which may be anything. */
+function quoted(value: unknown): string {
+  if (typeof value === 'object' && value !== null) return 'an object';
+  const text = String(value);
+  return `'${text.length > QUOTED_CHARACTERS ? `${text.slice(0, QUOTED_CHARACTERS)}...` : text}'`;
+}
+
 function isLimit(name: string): name is LimitName {
   return Object.hasOwn(limitTable, name);
 }
 
 function nearest(name: string): LimitName {
   // Nobody has typed more, and the comparison takes as long as the name.
-  const text = name.slice(0, 64).toLowerCase();
+  const text = name.slice(0, QUOTED_CHARACTERS).toLowerCase();
   const distances = limitNames.map(one => distance(text, one.toLowerCase()));
   return limitNames[distances.indexOf(Math.min(...distances))]!;
 }

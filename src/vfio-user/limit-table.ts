@@ -17,6 +17,10 @@ export interface LimitDefinition {
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
+/** Ids of messages, of which each can be under way once (section "Header"). */
+const DMA_IDS = 65536;
+/** All that is given up as unanswered keeps its ids, and there must be some left: one that is free is looked for until it is found. */
+const MOST_DMA_MESSAGES = 512;
 
 export const limitTable = {
   maxDataTransfer: {
@@ -38,7 +42,7 @@ export const limitTable = {
   maxDmaMessages: {
     unit: 'messages',
     least: 1,
-    most: 4096,
+    most: MOST_DMA_MESSAGES,
     default: 64,
     what: 'of DMA under way over a unix socket',
     beyond: 'DMA waits',
@@ -54,7 +58,7 @@ export const limitTable = {
   streamDmaMessages: {
     unit: 'messages',
     least: 1,
-    most: 4096,
+    most: MOST_DMA_MESSAGES,
     default: 256,
     what: 'of DMA under way over a stream without descriptors',
     beyond: 'DMA waits',
@@ -166,7 +170,7 @@ export const limitTable = {
   maxUnanswered: {
     unit: 'messages',
     least: 0,
-    most: 4096,
+    most: DMA_IDS / MOST_DMA_MESSAGES - 2,
     default: 64,
     what: 'of DMA, or rows of them, given up as unanswered whose replies may still come',
     beyond: 'the connection ends',
@@ -174,10 +178,10 @@ export const limitTable = {
   maxReceivesPerCheck: {
     unit: 'messages',
     least: 1,
-    most: 4096,
+    most: 1024,
     default: 64,
     what: 'taken from a client when another one knocks, to find out whether the first is still there',
-    beyond: 'the newcomer waits',
+    beyond: 'the newcomer is refused',
   },
   maxAcceptsPerTurn: {
     unit: 'connections',

@@ -53,12 +53,20 @@ export class MigrationClient {
   /** The whole state, in pieces of so many bytes. */
   readAll(piece = PIECE_BYTES): Uint8Array {
     const pieces: Uint8Array[] = [];
+    let length = 0;
     for (let last = piece; last === piece; ) {
       const bytes = this.read(piece);
       pieces.push(bytes);
       last = bytes.length;
+      length += last;
     }
-    return Buffer.concat(pieces);
+    const state = new Uint8Array(length);
+    let at = 0;
+    for (const bytes of pieces) {
+      state.set(bytes, at);
+      at += bytes.length;
+    }
+    return state;
   }
 
   /** More of a state. Throws a VfioUserError. */

@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { checkDescription, describeMachine, MAX_ENDPOINTS, parseDevice } from '../../src/machine/description.ts';
 import { formatRequesterId } from '../../src/trace/record-fields.ts';
@@ -89,6 +90,46 @@ describe('checkDescription', () => {
     [{ endpoints: [null] }],
   ])('refuses %j', value => {
     expect(() => checkDescription(value)).toThrow(expect.objectContaining({ name: 'DescriptionError' }));
+  });
+
+  /** What MessagePack and JSON can bring, and what has no text of its own. */
+  const anything = fc.oneof(
+    fc.anything(),
+    fc.constantFrom({ toString: 1 }, { toString: 1, valueOf: 1 }, Object.create(null)),
+  );
+  it('refuses what makes no sense in its own words, whatever it is', () => {
+    const endpoint = fc.record(
+      {
+        kind: fc.oneof(fc.constant('edu'), anything),
+        id: anything,
+        address: anything,
+        requesterId: anything,
+        options: anything,
+      },
+      { requiredKeys: [] },
+    );
+    const limits = fc.oneof(anything, fc.dictionary(fc.constantFrom('maxDmaMaps', 'toString', 'x'), anything));
+    const machine = fc.record(
+      {
+        iommu: fc.oneof(anything, fc.record({ kind: anything })),
+        endpoints: fc.oneof(anything, fc.array(fc.oneof(anything, endpoint), { maxLength: 3 })),
+        pollMicroseconds: anything,
+        limits,
+      },
+      { requiredKeys: [] },
+    );
+    const refused = new Set<string>();
+    fc.assert(
+      fc.property(fc.oneof(anything, machine), value => {
+        try {
+          checkDescription(value);
+        } catch (error) {
+          refused.add((error as Error).name);
+        }
+      }),
+      { numRuns: 3000 },
+    );
+    expect([...refused]).toEqual(['DescriptionError']);
   });
 
   it('limits the number of endpoints', () => {

@@ -37,6 +37,28 @@ const anyLimits: fc.Arbitrary<GivenLimits> = fc.record(
   { requiredKeys: [] },
 );
 
+/** The values for what is not given that leave the most room: if these break a rule, all do. */
+function roomiest(given: GivenLimits): Values {
+  const smalls = new Set(limitRules.map(rule => rule.small));
+  const larges = new Set(limitRules.map(rule => rule.large));
+  const values = Object.fromEntries(
+    limitNames.map(name => {
+      const { least, most } = limitTable[name];
+      return [name, given[name] ?? (larges.has(name) ? most : least)];
+    }),
+  ) as Record<LimitName, number>;
+  // One that is on both sides has to be just large enough.
+  for (const name of limitNames) {
+    if (given[name] !== undefined || !smalls.has(name) || !larges.has(name)) continue;
+    const needs = limitRules
+      .filter(rule => rule.large === name)
+      .map(rule => rule.factor * values[rule.small] + rule.spare);
+    const needed = Math.max(limitTable[name].least, ...needs);
+    values[name] = Math.min(needed, limitTable[name].most);
+  }
+  return values;
+}
+
 function settled(given: GivenLimits, base?: Values): Values | undefined {
   try {
     return settleLimits(given, base);
@@ -63,6 +85,17 @@ describe('the table of limits', () => {
   it('is where the limits of server and client come from', () => {
     expect(defaultLimits).toMatchObject(tableDefaults);
     expect(Object.keys(defaultLimits).filter(name => !(name in limitTable))).toEqual(['writeMultiple', 'replyTimeout']);
+  });
+});
+
+describe('the ids of DMA messages', () => {
+  const IDS = 65536;
+
+  it('suffice for all that are under way or given up, whatever the limits', () => {
+    const { maxUnanswered, maxDmaMessages, streamDmaMessages } = limitTable;
+    const atOnce = Math.max(maxDmaMessages.most, streamDmaMessages.most);
+    // Those that may be given up, and one transfer more under way.
+    expect((maxUnanswered.most + 1) * atOnce).toBeLessThan(IDS);
   });
 });
 
@@ -112,6 +145,28 @@ describe('limits that are set', () => {
     );
   });
 
+  it('draw one upwards as far as the largest of several needs', () => {
+    expect(settleLimits({ maxDmaBytes: 4 * 1048576, streamDmaBytes: 8 * 1048576 })).toEqual({
+      ...tableDefaults,
+      maxDmaBytes: 4 * 1048576,
+      streamDmaBytes: 8 * 1048576,
+      maxQueuedBytes: 8 * 1048576 + 4096,
+    });
+  });
+
+  it('are refused only where nothing could be put in for the others', () => {
+    const drawn = { settled: 0, refused: 0 };
+    fc.assert(
+      fc.property(anyLimits, given => {
+        const possible = broken(roomiest(given)).length === 0;
+        expect(settled(given) !== undefined).toBe(possible);
+        drawn[possible ? 'settled' : 'refused']++;
+      }),
+      { numRuns: 2000 },
+    );
+    expect(Math.min(drawn.settled, drawn.refused)).toBeGreaterThan(100);
+  });
+
   it('are refused with both named where two do not go together', () => {
     expect(() => settleLimits({ maxDataTransfer: 1048576, maxQueuedBytes: 65536 })).toThrow(
       'the limits maxDataTransfer = 1048576 and maxQueuedBytes = 65536 do not go together, the largest message must fit: ' +
@@ -129,6 +184,23 @@ describe('limits that are set', () => {
     ['writeMultiple', /no limit is called 'writeMultiple'/],
   ])("with the name '%s' are refused, with what comes nearest", (name, message) => {
     expect(() => settleLimits(JSON.parse(`{"${name}":1}`))).toThrow(message);
+  });
+
+  it.each([
+    [{ maxDmaMaps: { toString: 1 } }, 'the limit maxDmaMaps must be a whole number, 1 to 65535 regions, not an object'],
+    [{ maxDmaMaps: [[]] }, 'not an object'],
+    [{ maxDmaMaps: 'x'.repeat(100_000) }, `not '${'x'.repeat(64)}...'`],
+    [{ ['x'.repeat(100_000)]: 1 }, `no limit is called '${'x'.repeat(64)}...'`],
+  ])('are named shortly, whatever they are (%#)', (given, message) => {
+    let told = '';
+    try {
+      settleLimits(given as GivenLimits);
+    } catch (error) {
+      expect(error).toBeInstanceOf(LimitError);
+      told = (error as LimitError).message;
+    }
+    expect(told).toContain(message);
+    expect(told.length).toBeLessThan(1000);
   });
 
   it.each([0, 65536, 1.5, Number.NaN, Number.POSITIVE_INFINITY, '7', true, null])(
