@@ -34,8 +34,17 @@ function unlisten(): void {
   for (const signal of SIGNALS) process.off(signal, onSignal);
 }
 
+/** Every one, also where one cannot be ended; throws then. */
 function endAll(): void {
-  for (const child of children) child.endNow();
+  const failures: unknown[] = [];
+  for (const child of children) {
+    try {
+      child.endNow();
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  if (failures.length > 0) throw failures[0];
 }
 
 function onSignal(signal: NodeJS.Signals): void {

@@ -285,7 +285,8 @@ export class GuestAgent {
   #feed(command: Command | undefined, bytes: number): void {
     this.#idleLines = 0;
     if (command === undefined || command.settled) {
-      this.#stream.write(INTERRUPT);
+      // A guest that asks and asks and does not read has its interrupts on the way.
+      if (!this.#stream.writableNeedDrain) this.#stream.write(INTERRUPT);
       return;
     }
     command.quiet?.refresh();

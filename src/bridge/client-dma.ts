@@ -65,6 +65,8 @@ interface Entry {
 interface Waiter {
   readonly deadline: number;
   readonly go: () => void;
+  /** Nobody looks at the clock for it any more. */
+  readonly stop: () => void;
 }
 
 export class ClientDma {
@@ -135,8 +137,9 @@ export class ClientDma {
       go();
       return;
     }
-    this.waiters.push({ deadline: performance.now() + milliseconds, go });
-    this.options.loop.after(milliseconds, () => this.lookAfterWaiters());
+    const deadline = performance.now() + milliseconds;
+    const stop = this.options.loop.after(milliseconds, () => this.lookAfterWaiters());
+    this.waiters.push({ deadline, go, stop });
   }
 
   /** There may be room towards the server again. */
@@ -148,6 +151,7 @@ export class ClientDma {
   close(): void {
     this.closed = true;
     this.queue.length = 0;
+    for (const { stop } of this.waiters) stop();
     this.waiters = [];
     this.bytes = 0;
     this.unsent = undefined;
@@ -197,7 +201,10 @@ export class ClientDma {
     const due = this.asked === undefined ? this.waiters : this.waiters.filter(({ deadline }) => deadline <= now);
     if (due.length === 0) return;
     this.waiters = this.waiters.filter(waiter => !due.includes(waiter));
-    for (const { go } of due) if (!this.closed) go();
+    for (const { go, stop } of due) {
+      stop();
+      if (!this.closed) go();
+    }
   }
 
   private settle(entry: Entry, errno: number, target: Uint8Array): void {

@@ -67,7 +67,8 @@ export class QemuMemory {
   private lastId = 0;
   /** When QEMU last got further, in milliseconds. */
   private progress = 0;
-  private watched = false;
+  /** Ends the look at the clock, where there is one to come. */
+  private stopWatching: (() => void) | undefined;
   private queued = false;
 
   constructor(private readonly options: QemuMemoryOptions) {}
@@ -117,6 +118,8 @@ export class QemuMemory {
     this.pieces.clear();
     this.late.clear();
     this.bytesInFlight = 0;
+    this.stopWatching?.();
+    this.stopWatching = undefined;
   }
 
   private settle(header: Header, piece: Piece, payload: number, length: number): void {
@@ -205,12 +208,11 @@ export class QemuMemory {
 
   /** One timer at a time: most transfers are over long before it. */
   private watch(): void {
-    if (this.watched) return;
-    this.watched = true;
+    if (this.stopWatching !== undefined) return;
     const { loop, limits } = this.options;
     const left = this.progress + limits.dmaTimeout - performance.now();
-    loop.after(Math.max(1, left), () => {
-      this.watched = false;
+    this.stopWatching = loop.after(Math.max(1, left), () => {
+      this.stopWatching = undefined;
       if (this.running === undefined) return;
       if (performance.now() - this.progress >= limits.dmaTimeout) this.giveUp(this.running);
       else this.watch();

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { VfioUserClient } from '../../src/vfio-user/client.ts';
-import { Command } from '../../src/vfio-user/spec.ts';
+import { Command, DmaUnmap } from '../../src/vfio-user/spec.ts';
 import { openDescriptors } from '../vfio-user/rig.ts';
 import { BridgeRig, dmaPayload } from './rig.ts';
 
@@ -81,6 +81,35 @@ describe('a QEMU that hangs, beside another function of the same bridge', () => 
     well.server.dmaRead(BASE, 4);
     hanging.sendReply(held[0]!, Command.dmaRead, 0, dmaPayload(BASE, 4, Uint8Array.of(1, 2, 3, 4)));
     expect([...hung.server.answer(asked).payload.subarray(16)]).toEqual([1, 2, 3, 4]);
+  });
+});
+
+describe('a QEMU that goes while it is asked', () => {
+  it('leaves nothing to wait for: the loop would not keep it for as long as it might have taken', () => {
+    const rig = new BridgeRig({ dmaTimeout: 3000 });
+    const qemu = rig.qemu();
+    mapByMessages(qemu);
+    let asked = 0;
+    qemu.onDmaRead = () => {
+      asked++;
+      return undefined;
+    };
+    rig.server.send(Command.dmaRead, dmaPayload(BASE, 8));
+    rig.until(() => asked === 1);
+    const unmap = new Uint8Array(DmaUnmap.bytes);
+    const view = new DataView(unmap.buffer);
+    view.setUint32(DmaUnmap.argsz, DmaUnmap.bytes, true);
+    view.setBigUint64(DmaUnmap.address, BASE, true);
+    view.setBigUint64(DmaUnmap.size, BigInt(MIB), true);
+    // Its answer waits for the DMA.
+    qemu.sendCommand(Command.dmaUnmap, unmap);
+    rig.until(() => rig.server.commands(Command.dmaUnmap).length === 1);
+    rig.settle();
+    rig.door.close();
+    qemu.close();
+    for (const server of rig.servers) server.connection.close('test over');
+    expect(() => rig.loop.runOnce(-1)).toThrow('nothing is watched');
+    rig.close();
   });
 });
 

@@ -48,10 +48,8 @@ describe.skipIf(skipped)(`docker compose${skipped ? ` (${engine.skipped})` : ''}
   });
 
   it('ends with a status that is not 0 where the demo fails', async () => {
-    const project = await open({ guest: { command: ['demo', '--server', '/run/viommu/nobody'] } });
-    const { status, output } = await upTo(project, 'guest');
-    expect(output).toMatch(/viommu: no server is to be found in \/run\/viommu\/nobody/);
-    expect(status).toBe(1);
+    const project = await open({ guest: { command: ['demo', '--server', '/run/viommu', '--case', 'no-such-case'] } });
+    expect((await upTo(project, 'guest')).status).not.toBe(0);
   });
 
   it('runs four guests on one server, each with a machine of its own, and one of them again', async () => {

@@ -52,9 +52,13 @@ async function buildInto(path: string, docker: Docker): Promise<void> {
 }
 
 export async function teardown(): Promise<void> {
-  await building;
-  if (directory !== undefined) await rm(directory, { recursive: true, force: true });
-  await tearDown?.();
+  try {
+    await building;
+  } finally {
+    // Whatever became of the images, no engine and no container stays.
+    if (directory !== undefined) await rm(directory, { recursive: true, force: true });
+    await tearDown?.();
+  }
   delete process.env[IMAGES_VARIABLE];
   delete process.env[ENGINE_VARIABLE];
   delete process.env[RUN_VARIABLE];

@@ -212,6 +212,14 @@ describe('copyIn', () => {
     expect((await agent.run('wc -c', { input })).output).toEqual(['100000']);
   });
 
+  it('brings long lines of output whole while more of the input is asked for', async () => {
+    const lines = Array.from({ length: 8 }, (_, i) => String(i).repeat(12_000));
+    const input = Buffer.from(`${lines.join('\n')}\n`).toString('base64');
+    expect(await agent.run('base64 -d', { input, timeoutMs: 60_000 })).toEqual({ status: 0, output: lines });
+    const begun = agent.run('printf begun; cat >/dev/null; printf " and ended"', { input, timeoutMs: 60_000 });
+    expect(await begun).toEqual({ status: 0, output: ['begun and ended'] });
+  });
+
   it.each([0, 1, 2850, 40_000, 150_000])('brings %d random bytes into a real guest', async size => {
     const bytes = randomBytes(size);
     await copyIn(agent, bytes, `/data/a b/${size}`, 0o750);

@@ -23,11 +23,14 @@ const INTERRUPTED = new RegExp(`${String.fromCharCode(3)}$`);
 /** A serial port whose other end is the test. */
 class FakePort extends Duplex {
   received = '';
+  /** Takes nothing any more. */
+  deaf = false;
   readonly #waiting: { pattern: RegExp; resolve: (match: RegExpExecArray) => void }[] = [];
 
   override _read(): void {}
 
   override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    if (this.deaf) return;
     this.received += chunk.toString();
     this.#check();
     done();
@@ -469,6 +472,14 @@ describe('the input of a command', () => {
     const { port } = await readyAgent();
     port.say('7?16384\n');
     await port.expectCommand(INTERRUPTED);
+  });
+
+  it('is asked for by a guest that does not read: nothing piles up', async () => {
+    const { port } = await readyAgent();
+    port.deaf = true;
+    for (let i = 0; i < 100_000; i += 1000) port.say(`${i}?1\n`.repeat(1000));
+    await new Promise(setImmediate);
+    expect(port.writableLength).toBeLessThanOrEqual(port.writableHighWaterMark);
   });
 
   it('keeps a command from counting as silent', async () => {
