@@ -212,7 +212,7 @@ const ROOM_BESIDES = 'other answers need room besides';
 
 export const limitRules: readonly Within[] = [
   { small: 'maxDataTransfer', factor: 1, spare: 4096, large: 'maxQueuedBytes', why: 'the largest message must fit' },
-  { small: 'maxVersionData', factor: 1, spare: 0, large: 'maxQueuedBytes', why: 'the largest message must fit' },
+  { small: 'maxVersionData', factor: 1, spare: 4096, large: 'maxQueuedBytes', why: 'the largest message must fit' },
   // The fixed parts of the message, and of its answer.
   { small: 'maxDirtyBitmap', factor: 1, spare: 64, large: 'maxDataTransfer', why: ONE_MESSAGE },
   { small: 'maxLoggedRanges', factor: 16, spare: 64, large: 'maxDataTransfer', why: 'they must fit into one message' },

@@ -210,6 +210,9 @@ describe('copyIn', () => {
     expect((await agent.run('wc -c', { input })).output).toEqual(['100000']);
     await expect(agent.run('sleep 600', { input, timeoutMs: 1000 })).rejects.toThrow(GuestTimeout);
     expect((await agent.run('wc -c', { input })).output).toEqual(['100000']);
+    // Once nothing more of it fits anywhere.
+    await expect(agent.run('sleep 600', { input, quietMs: 3000 })).rejects.toThrow(GuestTimeout);
+    expect((await agent.run('wc -c', { input })).output).toEqual(['100000']);
   });
 
   it('brings long lines of output whole while more of the input is asked for', async () => {
