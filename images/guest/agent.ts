@@ -58,6 +58,8 @@ export const MAX_OUTPUT_LINES = 100_000;
  * the way when the command is sent, and each empty line brings another.
  */
 export const LOST_AFTER_READY_LINES = 10;
+/** The same, after which it has none that was given up. */
+const IDLE_AFTER_READY_LINES = 4;
 /** Lines that are no part of the protocol (a firmware's, a kernel's) kept for error messages. */
 const KEPT_NOISE_LINES = 5;
 
@@ -76,6 +78,8 @@ interface Command {
   readonly id: number;
   readonly text: string;
   readonly output: string[];
+  /** It was given an input. */
+  readonly isFed: boolean;
   /** What the guest has not asked for yet. */
   input: string;
   readonly onLine: ((line: string) => void) | undefined;
@@ -95,6 +99,8 @@ interface Waiter {
 export class GuestAgent {
   readonly #stream: Duplex;
   readonly #commands = new Map<number, Command>();
+  /** Lines of commands that are not sent before those that were given up have ended. */
+  readonly #held = new Map<number, string>();
   readonly #waiters = new Set<Waiter>();
   readonly #noise: string[] = [];
   readonly #closed: Promise<void>;
@@ -166,6 +172,7 @@ export class GuestAgent {
         id,
         text: command,
         output: [],
+        isFed: input !== undefined,
         input: input ?? '',
         onLine: options.onLine,
         quiet,
@@ -180,11 +187,13 @@ export class GuestAgent {
           else resolve(outcome);
         },
       };
+      const isInterrupting = this.#isInterrupting;
       this.#commands.set(id, entry);
       signal?.addEventListener('abort', giveUp, { once: true });
-      this.#idleLines = 0;
       // The empty line ends whatever an earlier host left unfinished.
-      this.#stream.write(`\n${id}${input === undefined ? '' : `<${input.length}`} ${command}\n`);
+      const line = `\n${id}${input === undefined ? '' : `<${input.length}`} ${command}\n`;
+      if (isInterrupting) this.#held.set(id, line);
+      else this.#send(line);
     });
   }
 
@@ -210,6 +219,23 @@ export class GuestAgent {
   /** Resolves when the serial port is closed, e.g. because the guest powered off and QEMU ended. */
   async closed(): Promise<void> {
     await this.#closed;
+  }
+
+  /** A command that was given up may still ask for input: the ^C that answers would hit the one that runs by then. */
+  get #isInterrupting(): boolean {
+    for (const command of this.#commands.values()) if (command.settled && command.isFed) return true;
+    return false;
+  }
+
+  #send(line: string): void {
+    this.#idleLines = 0;
+    this.#stream.write(line);
+  }
+
+  #sendHeld(): void {
+    const lines = [...this.#held.values()];
+    this.#held.clear();
+    for (const line of lines) this.#send(line);
   }
 
   #nextInstance(unlike: string | undefined, timeoutMs: number): Promise<string> {
@@ -253,6 +279,7 @@ export class GuestAgent {
       this.#idleLines = 0;
       this.#commands.delete(command.id);
       command.settle({ status: Number(ended[2]), output: command.output });
+      if (!this.#isInterrupting) this.#sendHeld();
       return;
     }
     if (line !== '') this.#noise.push(line);
@@ -265,13 +292,21 @@ export class GuestAgent {
         command.settle(new GuestRestarted(`The guest restarted while it ran: ${command.text}`));
       }
       this.#commands.clear();
+      this.#held.clear();
     }
     this.#instance = instance;
     this.#idleLines++;
     if (this.#idleLines >= LOST_AFTER_READY_LINES) this.#loseCommands();
+    else if (this.#idleLines >= IDLE_AFTER_READY_LINES && this.#held.size > 0) this.#forgetGivenUp();
     for (const waiter of [...this.#waiters]) {
       if (waiter.unlike !== instance) waiter.settle(instance);
     }
+  }
+
+  /** An agent that goes on waiting for a command runs none, told or not. */
+  #forgetGivenUp(): void {
+    for (const command of [...this.#commands.values()]) if (command.settled) this.#commands.delete(command.id);
+    this.#sendHeld();
   }
 
   #loseCommands(): void {
@@ -279,6 +314,7 @@ export class GuestAgent {
       command.settle(new Error(`The guest's agent did not take the command ${command.text}${this.#lastNoise()}`));
     }
     this.#commands.clear();
+    this.#held.clear();
   }
 
   /** What was given up, by this host or an earlier one, would wait for ever. */
@@ -319,6 +355,8 @@ export class GuestAgent {
     const first = this.#commands.keys().next().value === id;
     // A command that has not begun cannot be interrupted; the one that runs is another.
     if (first) this.#stream.write(INTERRUPT);
+    // What was never sent never ends.
+    if (this.#held.delete(id)) this.#commands.delete(id);
     const last = command.output.slice(-KEPT_NOISE_LINES).join('\n');
     const told = last === '' ? ' (no output)' : `; its last output:\n${last}`;
     command.settle(new Reason(`${why} in the guest: ${command.text}${told}`));
@@ -333,6 +371,7 @@ export class GuestAgent {
     this.#failure = error;
     for (const command of this.#commands.values()) command.settle(error);
     this.#commands.clear();
+    this.#held.clear();
     for (const waiter of [...this.#waiters]) waiter.settle(error);
     this.#stream.destroy();
   }

@@ -468,6 +468,46 @@ describe('the input of a command', () => {
     expect(port.received).not.toContain('secret');
   });
 
+  it('holds the next command back until the one that was given up has ended', async () => {
+    const { port, agent } = await readyAgent();
+    const given = agent.run('wait', { input: 'abcd', timeoutMs: SOON_MS });
+    const [, a] = await port.expectCommand(/^(\d+)<4 wait\n/m);
+    await expect(given).rejects.toThrow(GuestTimeout);
+    const next = agent.run('next');
+    port.say(`${a}?4\n`);
+    await port.expectCommand(INTERRUPTED);
+    expect(port.received).not.toContain('next');
+    port.say(`${a}=130\n`);
+    const [, b] = await port.expectCommand(/^(\d+) next\n/m);
+    port.say(`${b}=0\n`);
+    expect((await next).status).toBe(0);
+  });
+
+  it('holds it back no longer than the guest is busy: an end may get lost', async () => {
+    const { port, agent } = await readyAgent();
+    const given = agent.run('wait', { input: 'abcd', timeoutMs: SOON_MS });
+    await expect(given).rejects.toThrow(GuestTimeout);
+    const next = agent.run('next');
+    port.say('#ready boot1 6.12\n'.repeat(5));
+    const [, b] = await port.expectCommand(/^(\d+) next\n/m);
+    port.say(`${b}=0\n`);
+    expect((await next).status).toBe(0);
+  });
+
+  it('lets one that is held back be given up', async () => {
+    const { port, agent } = await readyAgent();
+    const given = agent.run('wait', { input: 'abcd', timeoutMs: SOON_MS });
+    const [, a] = await port.expectCommand(/^(\d+)<4 wait\n/m);
+    await expect(given).rejects.toThrow(GuestTimeout);
+    await expect(agent.run('held', { timeoutMs: SOON_MS })).rejects.toThrow(GuestTimeout);
+    port.say(`${a}=130\n`);
+    const next = agent.run('next');
+    const [, b] = await port.expectCommand(/^(\d+) next\n/m);
+    expect(port.received).not.toContain('held');
+    port.say(`${b}=0\n`);
+    expect((await next).status).toBe(0);
+  });
+
   it('is interrupted where an earlier host has left the command that asks', async () => {
     const { port } = await readyAgent();
     port.say('7?16384\n');
