@@ -209,6 +209,7 @@ export class Connection {
     if (events & OUT) this.flushAndResume();
     if (this.halted) {
       if ((events & GONE) !== 0) this.sawEnd = true;
+      this.endRest();
       this.updateInterest();
       return;
     }

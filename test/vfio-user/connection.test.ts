@@ -13,6 +13,8 @@ let connection: Connection;
 /** Ids of the messages handled, and what else happened. */
 let log: (number | string)[];
 let onMessage: (id: number) => void;
+/** What the answer to each message may take. */
+let room: number;
 
 beforeEach(() => {
   const [mine, theirs] = socketPair();
@@ -22,8 +24,9 @@ beforeEach(() => {
   peer = new StreamSocket(theirs, 65536, 65536, 0);
   log = [];
   onMessage = () => {};
+  room = 0;
   connection = new Connection(mine, loop, defaultLimits, {
-    replyRoom: () => 0,
+    replyRoom: () => room,
     message: ({ id }: Header) => {
       log.push(id);
       onMessage(id);
@@ -171,6 +174,22 @@ describe('a message that lets others go first', () => {
     peer.send(20, both.length - 20);
     loop.runOnce(-1);
     expect(log).toEqual([1, 2]);
+  });
+
+  it('puts off those behind it also where it was held back itself, for want of room', () => {
+    const unread = connection.output.length - 4096;
+    connection.reserve(unread);
+    connection.commit(unread);
+    room = 1048576;
+    onMessage = () => connection.rest();
+    send(1, 2, 3);
+    loop.runOnce(0);
+    expect(log).toEqual([]);
+    for (let rounds = 0; log.length < 3 && rounds < 1000; rounds++) {
+      peer.receive(0, peer.input.length);
+      loop.runOnce(0);
+    }
+    expect(log).toEqual([1, 2, 3]);
   });
 
   it.each([
